@@ -1,0 +1,27 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv first.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/ready
+	$(PY) -m sakiyomi demo
+
+test: .venv/ready lint
+	$(PY) -m pytest
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+
+bench: .venv/ready
+	$(PY) -m benchmarks.teach_an_arm
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv runs data build *.egg-info

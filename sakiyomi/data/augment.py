@@ -1,0 +1,102 @@
+"""Noise on what the network reads, never on what it has to predict.
+
+Every draw comes from the generator it is given. Light and colour change per frame or per window, noise and
+erased patches per frame, shifts per window (a camera that was moved stays moved).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Augment:
+    """What is done to the inputs in training."""
+
+    joints: float = 0.02
+    """Standard deviation of the noise on joints, as a share of their scaled range."""
+    image: float = 0.01
+    """Standard deviation of the noise on pictures, of 0..1."""
+    light: float = 0.0
+    """Brightness factor of a window drawn from 1 -+ this; contrast likewise."""
+    flicker: float = 0.0
+    """Brightness factor of each frame drawn from 1 -+ this."""
+    colour: float = 0.0
+    """Factor of each colour channel of a window drawn from 1 -+ this."""
+    shift: int = 0
+    """Pixels a window is moved by at most, each way."""
+    patch: float = 0.0
+    """Probability that a frame gets a rectangle of one random colour."""
+    patch_size: float = 0.2
+    """Largest side of that rectangle, as a share of the picture's."""
+    steady_patch: bool = False
+    """The rectangle keeps its place and colour through the window, as an object on the table would."""
+
+
+def augment(inputs: Mapping[str, Tensor], config: Augment, generator: torch.Generator) -> dict[str, Tensor]:
+    """Noisy copies of `inputs` (normalised; pictures [B, T, C, H, W], joints [B, T, J]); other streams pass."""
+    out = dict(inputs)
+    if "joints" in out and config.joints:
+        out["joints"] = out["joints"] + config.joints * _normal(out["joints"], generator)
+    if "image" in out:
+        out["image"] = _picture(out["image"], config, generator)
+    return out
+
+
+def _picture(images: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
+    b, t = images.shape[:2]
+    if config.light:
+        images = images * _factor(images, (b, 1, 1, 1, 1), config.light, generator)
+        mean = images.mean((1, 2, 3, 4), keepdim=True)
+        images = mean + (images - mean) * _factor(images, (b, 1, 1, 1, 1), config.light, generator)
+    if config.flicker:
+        images = images * _factor(images, (b, t, 1, 1, 1), config.flicker, generator)
+    if config.colour:
+        images = images * _factor(images, (b, 1, images.shape[2], 1, 1), config.colour, generator)
+    if config.shift:
+        images = _shifted(images, config.shift, generator)
+    if config.patch:
+        images = _patched(images, config, generator)
+    if config.image:
+        images = images + config.image * _normal(images, generator)
+    return images.clamp(0, 1)
+
+
+def _shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each window moved by a whole number of pixels, its border repeated."""
+    b, t, c, h, w = images.shape
+    padded = functional.pad(images.reshape(b * t, c, h, w), [most] * 4, mode="replicate").reshape(
+        b, t, c, h + 2 * most, w + 2 * most
+    )
+    corner = torch.randint(0, 2 * most + 1, (b, 2), generator=generator, device=images.device)
+    rows = corner[:, 0, None] + torch.arange(h, device=images.device)
+    columns = corner[:, 1, None] + torch.arange(w, device=images.device)
+    window = torch.arange(b, device=images.device)[:, None, None]
+    # Advanced indices on both sides of the slices come first: [B, H, W, T, C].
+    return padded[window, :, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 4, 1, 2)
+
+
+def _patched(images: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
+    b, t, c, h, w = images.shape
+    draws = (b, 1 if config.steady_patch else t)
+    device = images.device
+    present, x, y, width, height = torch.rand((5, *draws), generator=generator, device=device)
+    colour = torch.rand((*draws, c, 1, 1), generator=generator, device=device)
+    half_x, half_y = width * config.patch_size / 2, height * config.patch_size / 2
+    columns = torch.linspace(0, 1, w, device=device)
+    rows = torch.linspace(0, 1, h, device=device)
+    inside_x = (columns - x[..., None]).abs() <= half_x[..., None]
+    inside_y = (rows - y[..., None]).abs() <= half_y[..., None]
+    inside = inside_y[..., :, None] & inside_x[..., None, :] & (present < config.patch)[..., None, None]
+    return torch.where(inside[:, :, None], colour, images)
+
+
+def _factor(like: Tensor, shape: tuple[int, ...], reach: float, generator: torch.Generator) -> Tensor:
+    return 1 + reach * (2 * torch.rand(shape, generator=generator, device=like.device) - 1)
+
+
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device)

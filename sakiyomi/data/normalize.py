@@ -1,0 +1,89 @@
+"""Scaling between the units of a recording and the range a network works in.
+
+Pictures: uint8 [..., H, W, C] -> float32 [..., C, H, W] in 0..1. Everything else: each channel's range over
+the training split -> 0.1..0.9. A channel that never changes maps to 0.5 and back to its value.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from sakiyomi.data.episodes import EpisodeStore, Kind
+from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.files import write_atomic
+
+LOW, HIGH = 0.1, 0.9
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One stream's range, in its own units; both empty for pictures."""
+
+    kind: Kind
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+class Normalizer:
+    """`scales` maps a stream's name to its Scale."""
+
+    def __init__(self, scales: Mapping[str, Scale]) -> None:
+        self.scales = dict(scales)
+
+    @classmethod
+    def fit(cls, store: EpisodeStore, streams: Mapping[str, Iterable[str]]) -> "Normalizer":
+        """Scales from the store's training split. `streams` maps a name to the streams it must cover: a
+        command is in the units of the joints it moves, and both share one scale."""
+        scales = {}
+        for name, covered in streams.items():
+            statistics = [store.statistics.get(s) or store.measure(s) for s in covered]
+            if store.streams[name].kind == "image":
+                scales[name] = Scale("image")
+            else:
+                low = np.min([s.low for s in statistics], axis=0)
+                high = np.max([s.high for s in statistics], axis=0)
+                scales[name] = Scale(store.streams[name].kind, tuple(low.tolist()), tuple(high.tolist()))
+        return cls(scales)
+
+    def encode(self, stream: str, values: Tensor) -> Tensor:
+        """[..., C] in the stream's unit -> float32 around 0.1..0.9; pictures uint8 [..., H, W, C] -> [..., C, H, W]."""
+        if self._scale(stream).kind == "image":
+            return values.movedim(-1, -3).float().div_(255)
+        center, half = self._affine(stream, values)
+        return ((values - center) / half * ((HIGH - LOW) / 2) + 0.5).float()
+
+    def decode(self, stream: str, values: Tensor) -> Tensor:
+        """The inverse of `encode`; pictures are rounded and clamped to 0..255."""
+        if self._scale(stream).kind == "image":
+            return values.movedim(-3, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
+        center, half = self._affine(stream, values)
+        return (values - 0.5) / ((HIGH - LOW) / 2) * half + center
+
+    def save(self, path: Path) -> None:
+        write_atomic(path, msgspec.json.format(msgspec.json.encode(self.scales)))
+
+    @classmethod
+    def load(cls, path: Path) -> "Normalizer":
+        try:
+            return cls(msgspec.json.decode(path.read_bytes(), type=dict[str, Scale]))
+        except (OSError, msgspec.DecodeError) as error:
+            raise SakiyomiError(f"{path} cannot be read: {error}; is {path.parent} a run folder?") from error
+
+    def _scale(self, stream: str) -> Scale:
+        if stream not in self.scales:
+            raise unknown("stream", stream, self.scales)
+        return self.scales[stream]
+
+    def _affine(self, stream: str, values: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self._scale(stream)
+        low, high = (torch.tensor(v, dtype=torch.float64, device=values.device) for v in (scale.low, scale.high))
+        if values.shape[-1] != len(low):
+            raise SakiyomiError(f"stream {stream!r} has {len(low)} channels, got values of shape {list(values.shape)}")
+        half = (high - low) / 2
+        # A joint that never moves has no range: leave its unit as it is.
+        return (low + high) / 2, torch.where(half > 1e-9, half, torch.ones_like(half))

@@ -1,0 +1,90 @@
+"""Demonstrations of PickCube by the scripted expert, as an episode store.
+
+Each episode has its own light, start and speed. While the arm is shown, small random offsets push its targets
+about; the recorded command stays the expert's own, so the recording shows how to come back (as DART does with
+injected noise, Laskey et al. 2017).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.errors import SakiyomiError
+from sakiyomi.worlds.pick_cube import HORIZON, JOINT_NAMES, RATE, TAUGHT_PLACES, PickCube
+from sakiyomi.worlds.pick_cube_expert import plan
+
+
+@dataclass(frozen=True)
+class PickCubeSource:
+    """Record the scripted expert."""
+
+    episodes: int = 120
+    """Demonstrations, spread evenly over the five taught places."""
+    validation: int = 10
+    """Further demonstrations for the validation split."""
+    image_size: int = 64
+    """Height and width of the pictures."""
+    light: float = 0.2
+    """The light of an episode lies within 1 -+ this."""
+    speed: float = 0.1
+    """The speed of an episode lies within 1 -+ this."""
+    disturbance: float = 0.04
+    """Standard deviation of the offsets on the arm's targets while it is shown, rad."""
+    seed: int = 0
+    """Seed of everything random."""
+
+    def record(self, out: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> EpisodeStore:
+        """Write the store; an interrupted recording goes on where it stopped."""
+        if self.episodes < 1 or self.validation < 1:
+            raise SakiyomiError(f"episodes={self.episodes}, validation={self.validation}: both must be at least 1")
+        world = PickCube(image_size=self.image_size)
+        writer = EpisodeWriter(out, streams(self.image_size))
+        total = self.episodes + self.validation
+        for number in range(total):
+            id = f"{number:05d}"
+            if id not in writer.ids:
+                split, index = ("train", number) if number < self.episodes else ("validation", number - self.episodes)
+                self._demonstrate(world, writer, id, split, index)
+            progress(number + 1, total)
+        world.close()
+        return writer.finish()
+
+    def _demonstrate(self, world: PickCube, writer: EpisodeWriter, id: str, split: str, index: int) -> None:
+        random = np.random.default_rng((self.seed, split == "validation", index))
+        place = TAUGHT_PLACES[index % len(TAUGHT_PLACES)]
+        light = float(1 + self.light * random.uniform(-1, 1))
+        speed = float(1 + self.speed * random.uniform(-1, 1))
+        observation, info = world.reset(seed=int(random.integers(2**31)), options={"place": place, "light": light})
+        commands = plan(world, HORIZON, speed)
+        offset = np.zeros(8)
+        images, joints, cube = [], [], []
+        for command in commands:
+            images.append(observation["image"])
+            joints.append(observation["joints"])
+            cube.append(info["cube_position"])
+            # A first-order process: pushes last about three ticks, and leave the gripper alone.
+            offset[:7] = 0.7 * offset[:7] + np.sqrt(1 - 0.7**2) * random.normal(0, self.disturbance, 7)
+            observation, _, _, _, info = world.step(command + offset)
+        clock = np.arange(len(commands)) / RATE
+        values = {
+            "image": np.stack(images),
+            "joints": np.stack(joints),
+            "command": commands.astype(np.float32),
+            "cube": np.stack(cube).astype(np.float32),
+        }
+        meta = {"place": list(place), "light": light, "speed": speed, "success": bool(info["success_any"])}
+        writer.add(id, values, dict.fromkeys(values, clock), split, meta)
+
+
+def streams(image_size: int) -> dict[str, Stream]:
+    """What a demonstration holds; `cube` is for scores, no model reads it."""
+    joints = {"rate": RATE, "unit": "rad; gripper m", "names": JOINT_NAMES}
+    return {
+        "image": Stream("image", (image_size, image_size, 3), "uint8", RATE, "RGB 0..255"),
+        "joints": Stream("joints", (8,), "float32", **joints),
+        "command": Stream("action", (8,), "float32", **joints),
+        "cube": Stream("pose", (3,), "float32", RATE, "m", ("x", "y", "z")),
+    }

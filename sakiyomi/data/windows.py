@@ -1,0 +1,154 @@
+"""Batches for training: windows of an episode store at the model's rate.
+
+Which windows a step sees follows from (seed, step) alone, so that a resumed run sees what an unbroken one would.
+Every batch carries a mask; episodes shorter than the longest are padded with their last values and masked out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sakiyomi.data.episodes import Entry, EpisodeStore
+from sakiyomi.data.normalize import Normalizer
+from sakiyomi.errors import SakiyomiError, unknown
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the recordings are and how they are cut."""
+
+    store: str = "data/pick"
+    """Folder of the episode store."""
+    steps: int = 0
+    """Length of a window in steps; 0 takes whole episodes, padded and masked."""
+    rate: float = 0.0
+    """Steps a second the model works at; 0 takes the recording's (the stream named in `clock`)."""
+    clock: str = "joints"
+    """The stream whose clock and rate the steps follow."""
+    episodes: int = 0
+    """Use only so many training episodes, the first ones; 0 takes all."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows of T steps, normalised. Pictures are [B, T, C, H, W]."""
+
+    inputs: dict[str, Tensor]
+    """What is seen at step t, [B, T, ...]."""
+    targets: dict[str, Tensor]
+    """What is to be predicted from it: for pictures the next one; for joints the command given at t where the
+    store has commands, the joints at t + 1 where not."""
+    mask: Tensor
+    """1 where step t and its target are real, 0 in padding, [B, T]."""
+
+    def to(self, device: torch.device) -> "Batch":
+        move = {k: v.to(device, non_blocking=True) for k, v in self.inputs.items()}
+        return Batch(move, {k: v.to(device, non_blocking=True) for k, v in self.targets.items()}, self.mask.to(device))
+
+
+@dataclass(frozen=True)
+class Window:
+    episode: str
+    times: np.ndarray  # [T + 1] seconds
+    steps: int  # T or fewer: real steps
+
+
+def target_stream(store: EpisodeStore, stream: str) -> str:
+    """The stream that is predicted under the name `stream`: for joints, the commands where they were recorded."""
+    return "command" if stream == "joints" and "command" in store.streams else stream
+
+
+def covered_streams(store: EpisodeStore, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """For `Normalizer.fit`: each stream with the one that is predicted in its place."""
+    for name in names:
+        if name not in store.streams:
+            raise SakiyomiError(
+                f"the model reads stream {name!r}, but {store.folder} has {sorted(store.streams)}; "
+                "record that stream or choose a model that does without"
+            )
+    return {name: tuple(dict.fromkeys((name, target_stream(store, name)))) for name in names}
+
+
+class Windows:
+    """The windows of one split. `streams` are those the model reads and predicts."""
+
+    def __init__(
+        self, store: EpisodeStore, split: str, data: Data, streams: tuple[str, ...], normalizer: Normalizer
+    ) -> None:
+        self.store, self.streams, self.normalizer = store, streams, normalizer
+        if data.clock not in store.streams:
+            raise unknown("stream", data.clock, store.streams)
+        self.rate = data.rate or store.streams[data.clock].rate
+        entries = store.split(split)
+        if data.episodes and split == "train":
+            entries = entries[: data.episodes]
+        self.windows = [window for entry in entries for window in self._cut(entry, data)]
+        self.steps = max(window.steps for window in self.windows)
+        covered_streams(store, streams)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
+        """The training batch of one step: a new permutation of all windows each time they have all been seen."""
+        first = step * batch_size
+        picks = []
+        for position in range(first, first + batch_size):
+            epoch, index = divmod(position, len(self.windows))
+            picks.append(int(np.random.default_rng((seed, epoch)).permutation(len(self.windows))[index]))
+        return self.batch(picks)
+
+    def batch(self, picks: list[int]) -> Batch:
+        """The windows with these numbers, in this order, padded to the longest window of the split."""
+        chosen = [self.windows[i] for i in picks]
+        mask = torch.tensor([[float(t < w.steps) for t in range(self.steps)] for w in chosen])
+        inputs, targets = {}, {}
+        for stream in self.streams:
+            target = target_stream(self.store, stream)
+            values = torch.from_numpy(np.stack([self._resample(w, stream) for w in chosen]))
+            values = self.normalizer.encode(stream, values)
+            inputs[stream] = values[:, :-1]
+            if target == stream:
+                targets[stream] = values[:, 1:]
+            else:
+                commands = np.stack([self._resample(w, target)[:-1] for w in chosen])
+                targets[stream] = self.normalizer.encode(stream, torch.from_numpy(commands))
+        return Batch(inputs, targets, mask)
+
+    def _cut(self, entry: Entry, data: Data) -> list[Window]:
+        clock = self.store.times(entry.id, data.clock)
+        others = [self.store.times(entry.id, s) for s in self.streams if s in self.store.streams]
+        start, end = max(c[0] for c in (clock, *others)), min(c[-1] for c in (clock, *others))
+        total = int(np.floor((end - start) * self.rate + 1e-6))  # steps that have a next one
+        if total < max(1, data.steps):
+            raise SakiyomiError(
+                f"episode {entry.id!r} of {self.store.folder} has {total} steps at {self.rate:g} Hz, shorter than the "
+                f"window of {max(1, data.steps)}; use a shorter window, or --data.steps 0 for whole episodes with masks"
+            )
+        steps = data.steps or total
+        begins = range(0, total - steps + 1, max(1, steps // 2))
+        return [Window(entry.id, start + np.arange(b, b + steps + 1) / self.rate, steps) for b in begins]
+
+    def _resample(self, window: Window, stream: str) -> np.ndarray:
+        """The stream's values at the window's times [T + 1, ...], padded with the last one.
+
+        Pictures, actions and tokens hold until the next value comes; measured quantities are interpolated.
+        """
+        clock = self.store.times(window.episode, stream)
+        # Half a microsecond of grace, so that equal stamps that went through arithmetic stay equal.
+        left = np.clip(np.searchsorted(clock, window.times + 5e-7, side="right") - 1, 0, len(clock) - 1)
+        first, last = int(left[0]), int(left[-1])
+        values = self.store.values(window.episode, stream, first, min(last + 2, len(clock)))
+        left = left - first
+        out = values[left]
+        if self.store.streams[stream].kind in ("joints", "pose", "scalar"):
+            right = np.minimum(left + 1, len(values) - 1)
+            gap = np.where(right > left, clock[first + right] - clock[first + left], 1.0)
+            share = np.clip((window.times - clock[first + left]) / gap, 0.0, 1.0)
+            share[share < 1e-5] = 0.0
+            share = share.reshape(-1, *[1] * (out.ndim - 1)).astype(out.dtype)
+            out = out * (1 - share) + values[right] * share
+        short = self.steps + 1 - len(out)
+        return np.concatenate([out, np.repeat(out[-1:], short, axis=0)]) if short > 0 else out

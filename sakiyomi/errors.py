@@ -1,0 +1,19 @@
+"""The one error type that commands turn into a single line and a non-zero exit status."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SakiyomiError(Exception):
+    """Something the user can mend: the message says what was wrong, what came, what exists, what to do."""
+
+
+def unknown(kind: str, got: str, known: Iterable[str]) -> SakiyomiError:
+    """An error for a name that does not exist, with the nearest one that does.
+
+    `kind` is the field's word for the thing ("preset", "stream"), `known` every name that would have worked.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return SakiyomiError(f"unknown {kind} {got!r}: {hint}known: {', '.join(names) or 'none'}")

@@ -1,0 +1,95 @@
+"""A Job: everything that decides what a training run does, as frozen records that go to JSON and back."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from sakiyomi.data.augment import Augment
+from sakiyomi.data.windows import Data
+from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.files import write_atomic
+from sakiyomi.models import MODELS, SequenceModel
+from sakiyomi.schedules import LearningRate, Weight
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the weights are found."""
+
+    steps: int = 2000
+    """Optimizer steps."""
+    batch_size: int = 8
+    """Windows a step."""
+    learning_rate: LearningRate = LearningRate()
+    """Adam's."""
+    adam_eps: float = 1e-8
+    """Adam's epsilon."""
+    losses: dict[str, Weight] = field(default_factory=dict)
+    """The weight of each loss the model names."""
+    clip: float = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    seed: int = 0
+    """Seed of weights, batches and noise."""
+    validate_every: int = 100
+    """Steps between validations; the best weights are kept."""
+    patience: int = 0
+    """Stop after so many validations without a better one; 0 never stops early."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 10
+    """Steps between lines of the log."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int = 0
+    """CPU threads; 0 uses every core this process may use."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of convolutions and matrix products; weights stay float32."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    model: Any
+    """The model's Config; its class says which model."""
+    data: Data = Data()
+    """What it learns from."""
+    augment: Augment = Augment()
+    """Noise on what it reads."""
+    train: Train = Train()
+    """How."""
+
+
+def build(config: Any) -> SequenceModel:
+    """The model of a Config, with freshly drawn weights."""
+    return MODELS[model_name(config)](config)  # pyright: ignore[reportCallIssue]
+
+
+def model_name(config: Any) -> str:
+    for name, model in MODELS.items():
+        if isinstance(config, model.Config):
+            return name
+    raise unknown("model config", type(config).__qualname__, [f"{name}.Config" for name in MODELS])
+
+
+def save_job(job: Job, folder: Path) -> None:
+    content = {**asdict(job), "model": {"name": model_name(job.model), "config": asdict(job.model)}}
+    write_atomic(folder / "job.json", msgspec.json.format(msgspec.json.encode(content)))
+
+
+def load_job(folder: Path) -> Job:
+    """Raises SakiyomiError for a folder that holds no run, or one of another version, naming the field."""
+    path = folder / "job.json"
+    if not path.exists():
+        raise SakiyomiError(f"{folder} holds no run (no job.json); train one first: sakiyomi train NAME --out {folder}")
+    try:
+        raw = msgspec.json.decode(path.read_bytes())
+        name = raw["model"]["name"]
+        if name not in MODELS:
+            raise unknown("model", name, MODELS)
+        config = msgspec.convert(raw.pop("model")["config"], MODELS[name].Config)
+        return Job(config, **{k: msgspec.convert(v, Job.__annotations__[k]) for k, v in raw.items()})
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise SakiyomiError(f"{path} cannot be read: {error}; train again or mend the field") from error

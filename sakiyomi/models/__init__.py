@@ -1,0 +1,16 @@
+"""The models, by the name that runs and checkpoints know them by."""
+
+from sakiyomi.models.base import SequenceModel, State, Streams
+from sakiyomi.models.cnn_rnn import CNNRNN
+from sakiyomi.models.joint_rnn import JointRNN
+from sakiyomi.models.mtrnn import MTRNN
+from sakiyomi.models.sarnn import SARNN
+
+MODELS = {
+    "SARNN": SARNN,
+    "CNNRNN": CNNRNN,
+    "MTRNN": MTRNN,
+    "JointRNN": JointRNN,
+}
+
+__all__ = ["CNNRNN", "MODELS", "MTRNN", "SARNN", "JointRNN", "SequenceModel", "State", "Streams"]

@@ -1,0 +1,63 @@
+"""The contract of every sequence model: read one step, predict the next.
+
+Letters: B windows, T steps, C x H x W pictures, J joints. Time is the second axis. Observations and predictions are
+dictionaries stream name -> tensor, [B, ...] for a step and [B, T, ...] for a sequence, normalised. The state is a
+dictionary of tensors [B, ...] that goes in and comes out; a model keeps nothing of it.
+
+The law, tested for every entry of MODELS: `unroll` over a sequence equals `step` repeated, outputs and gradients.
+"""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from sakiyomi.data.windows import Batch
+from sakiyomi.errors import SakiyomiError
+from sakiyomi.schedules import Progress
+
+Streams = dict[str, Tensor]
+State = dict[str, Tensor]
+
+
+class SequenceModel(nn.Module, ABC):
+    """What a model has to offer. Models are final: nobody overrides a concrete method."""
+
+    inputs: tuple[str, ...]
+    """The streams it reads; it predicts the same ones."""
+
+    @abstractmethod
+    def initial(self, batch_size: int) -> State:
+        """The state before the first step, on the model's device."""
+
+    @abstractmethod
+    def step(self, observation: Streams, state: State) -> tuple[Streams, State]:
+        """One step: [B, ...] in, the prediction for the next step out."""
+
+    @abstractmethod
+    def unroll(self, observations: Streams, state: State | None = None) -> tuple[Streams, State]:
+        """A whole sequence of true observations [B, T, ...]: predictions [B, T, ...] and the last state."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Losses by name, unreduced [B, T], unweighted and unmasked; `train.py` does both, in one place."""
+
+    @abstractmethod
+    def example(self, batch_size: int, steps: int) -> Streams:
+        """Random observations [B, T, ...] of the right shapes and ranges; for tests, docs and export."""
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over all but the first two axes: [B, T, ...] -> [B, T]."""
+    return (prediction - target).square().flatten(2).mean(2)
+
+
+def expect(streams: Streams, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raises SakiyomiError unless every named stream is there with these last dimensions."""
+    for name, shape in shapes.items():
+        if name not in streams:
+            raise SakiyomiError(f"the model reads streams {sorted(shapes)}, got {sorted(streams)}: {name!r} is missing")
+        came = tuple(streams[name].shape)
+        if came[-len(shape) :] != shape:
+            raise SakiyomiError(
+                f"stream {name!r} has shape {list(came)}, the model was built for [..., {str(shape)[1:-1]}]"
+            )

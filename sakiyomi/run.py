@@ -1,0 +1,194 @@
+"""One process of a run: its folder, device, checkpoints, log and progress bar.
+
+    runs/NAME/job.json             what was asked for
+    runs/NAME/normalizer.json      units to network range and back
+    runs/NAME/limits.json          what the guard will allow, learned from the training data
+    runs/NAME/weights.safetensors  the best weights on the validation split
+    runs/NAME/last.safetensors     weights, optimizer and counters of the last checkpoint: what --resume reads
+    runs/NAME/metrics.jsonl        one line a logged step; tensorboard/ holds the same
+
+Every file is written whole or not at all.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.files import append_line, write_atomic
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`last.safetensors`, read back."""
+
+    step: int
+    state: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class Interrupted(SakiyomiError):
+    """Ctrl-C, after the step at hand was finished and saved."""
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' takes a GPU where there is one. Raises SakiyomiError for a device this machine lacks."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:0"))
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SakiyomiError(f"device {name!r} asked for, but torch sees no GPU here; use --train.device cpu")
+    return torch.device(name)
+
+
+def save_weights(path: Path, model: nn.Module, kind: str, config: Any, state: dict[str, Any]) -> None:
+    """Weights with the model's name and configuration in the file's header."""
+    header = {"model": kind, "config": json.dumps(asdict(config)), "state": json.dumps(state)}
+    write_atomic(path, to_safetensors({k: v.contiguous() for k, v in model.state_dict().items()}, header))
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, kind: str, config: Any, state: dict[str, Any]
+) -> None:
+    """All that a bit-exact resume needs, in one file, so that no half of it can be older than the other."""
+    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
+    header = {"model": kind, "config": json.dumps(asdict(config)), "state": json.dumps(state)}
+    write_atomic(path, to_safetensors(tensors, header))
+
+
+def load_checkpoint(path: Path, kind: str, config: Any) -> Checkpoint:
+    """Raises SakiyomiError for a damaged file, or one of another model or configuration."""
+    header, tensors = read_tensors(path)
+    check_header(path, header, kind, asdict(config))
+    state = json.loads(header["state"])
+    return Checkpoint(int(state["step"]), state, tensors)
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    weights = {k.removeprefix("model."): v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
+    model.load_state_dict(weights)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in checkpoint.tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.exists():
+        raise SakiyomiError(f"{path} does not exist; train first (sakiyomi train NAME)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise SakiyomiError(f"{path} is no whole safetensors file: {error}; use another checkpoint") from error
+
+
+def check_header(path: Path, header: dict[str, str], kind: str, config: dict[str, Any]) -> None:
+    if header.get("model") != kind:
+        raise SakiyomiError(f"{path} holds a {header.get('model', 'file without a model name')}, not a {kind}")
+    there = json.loads(header["config"])
+    different = [f"{k}: {there.get(k)} there, {config.get(k)} asked" for k in config if there.get(k) != config.get(k)]
+    if different:
+        raise SakiyomiError(f"{path} was trained with another configuration ({'; '.join(different)})")
+
+
+class Log:
+    """metrics.jsonl and TensorBoard. On resume, lines from after the checkpoint are dropped."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        self.path = folder / "metrics.jsonl"
+        kept = [r for r in read_metrics(folder) if r["step"] < start]
+        write_atomic(self.path, b"".join(msgspec.json.encode(r) + b"\n" for r in kept))
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        append_line(self.path, msgspec.json.encode({"step": step, **values}))
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; a torn last line is left out."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [msgspec.json.decode(line) for line in lines]
+
+
+@contextmanager
+def finish_step_on_interrupt() -> Iterator[dict[str, bool]]:
+    """Within it, the first Ctrl-C only sets ["asked"], so that a step is never cut in half; a second one kills."""
+    asked = {"asked": False}
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        if asked["asked"]:
+            raise KeyboardInterrupt
+        asked["asked"] = True
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: nobody can press Ctrl-C there
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator["Bar"]:
+    """A bar with time left and a changing text."""
+    columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=console) as progress:
+        yield Bar(progress, progress.add_task(title, total=total, text=""))
+
+
+class Bar:
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def update(self, done: int, text: str = "") -> None:
+        self._progress.update(self._task, completed=done, text=text)
+
+
+class Clock:
+    """Frames a second since the last reading."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def rate(self, frames: int) -> float:
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        return frames / max(elapsed, 1e-9)
+
+
+def set_threads(threads: int) -> None:
+    """0 leaves torch's own choice: every core this process may use."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))

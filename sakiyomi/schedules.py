@@ -1,0 +1,91 @@
+"""Every value that changes during training, as a function of progress and nothing else.
+
+A schedule keeps no counter: asking twice, or in another order, gives the same numbers.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from sakiyomi.errors import SakiyomiError, unknown
+
+CurveName = Literal["constant", "linear", "s", "inverse_s", "deceleration", "acceleration"]
+
+_CURVES: dict[str, Callable[[float], float]] = {
+    "constant": lambda t: 1.0,
+    "linear": lambda t: t,
+    "s": lambda t: t - math.sin(2 * math.pi * t) / (2 * math.pi),
+    "inverse_s": lambda t: t + math.sin(2 * math.pi * t) / (2 * math.pi),
+    # These two names are the first implementation's; the one called deceleration starts slowly.
+    "deceleration": lambda t: 1 - math.cos(math.pi * t / 2),
+    "acceleration": lambda t: math.sin(math.pi * t / 2),
+}
+
+
+def curve(name: str, end: float) -> Callable[[float], float]:
+    """The loss curves of SARNN (Ichiwara et al. 2022): a function of the epoch (or step) that rises from 0 at 0
+    to 1 at `end`, and stays 1.
+
+    `name` is linear, s, inverse_s, deceleration, acceleration, or constant (always 1).
+    Raises SakiyomiError for another name or an `end` that is not positive.
+    """
+    if name not in _CURVES:
+        raise unknown("curve", name, _CURVES)
+    if not end > 0:
+        raise SakiyomiError(f"a curve's end must be positive, got {end}; for no curve use 'constant'")
+    shape = _CURVES[name]
+    return lambda progress: shape(min(max(progress / end, 0.0), 1.0))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """How much one loss counts."""
+
+    value: float = 1.0
+    """The weight once the curve has risen."""
+    curve: CurveName = "constant"
+    """How it rises from 0."""
+    end: int = 1000
+    """Training step at which it has risen."""
+
+    def at(self, step: int) -> float:
+        return self.value * curve(self.curve, self.end)(step)
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Linear warm-up, then constant or falling to 0 along half a cosine (Loshchilov & Hutter 2017)."""
+
+    peak: float = 1e-3
+    """The highest learning rate."""
+    warmup: int = 0
+    """Steps it takes to rise."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """What follows."""
+
+    def at(self, step: int, steps: int) -> float:
+        rise = min(1.0, (step + 1) / max(1, self.warmup))
+        if self.decay == "constant":
+            return self.peak * rise
+        t = min(max(step - self.warmup, 0) / max(1, steps - self.warmup), 1.0)
+        return self.peak * rise * (1 + math.cos(math.pi * t)) / 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is, and the randomness of this step. Models take it in `loss`."""
+
+    step: int
+    steps: int
+    generator: torch.Generator
+    training: bool = True
+
+
+def progress_at(step: int, steps: int, seed: int, device: torch.device, training: bool = True) -> Progress:
+    """The Progress of one step: its generator follows from (seed, step) alone."""
+    # Two odd constants spread neighbouring pairs over the 64-bit seeds.
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + int(training)) % 2**63
+    return Progress(step, steps, torch.Generator(device).manual_seed(mixed), training)

@@ -1,0 +1,39 @@
+"""Intervals: how far a number measured on n trials can be trusted."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sakiyomi.errors import SakiyomiError
+
+Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> Interval:
+    """A rate with Wilson's score interval (Wilson 1927): right at 0 and n, where the textbook's has no width."""
+    if not 0 <= successes <= n or n == 0:
+        raise SakiyomiError(f"{successes} successes of {n} trials: expected 0 <= successes <= n, n at least 1")
+    rate = successes / n
+    center = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return Interval(rate, max(0.0, center - half), min(1.0, center + half))
+
+
+def bootstrap(values: np.ndarray, draws: int = 1000, seed: int = 0) -> Interval:
+    """A mean with its percentile bootstrap interval (Efron 1979); `values` [n]."""
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) == 0:
+        raise SakiyomiError(f"a bootstrap needs at least one value in a row, got shape {list(values.shape)}")
+    picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
+    low, high = np.percentile(values[picks].mean(1), (2.5, 97.5))
+    return Interval(float(values.mean()), float(low), float(high))

@@ -1,0 +1,240 @@
+"""Verb 2, `sakiyomi train NAME`: the one training loop.
+
+    sakiyomi train pick --train.steps 2000 --train.seed 1
+    sakiyomi train pick --resume
+
+Each step is a function of (seed, step) and the weights before it, so stop + resume gives the run that was never
+stopped, bit for bit.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sakiyomi.data.augment import augment
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.normalize import Normalizer
+from sakiyomi.data.windows import Batch, Windows, covered_streams, target_stream
+from sakiyomi.errors import SakiyomiError
+from sakiyomi.guard import Limits
+from sakiyomi.job import Job, Train, build, load_job, model_name, save_job
+from sakiyomi.models import SequenceModel
+from sakiyomi.run import (
+    Clock,
+    Interrupted,
+    Log,
+    finish_step_on_interrupt,
+    load_checkpoint,
+    pick_device,
+    progress_bar,
+    restore,
+    save_checkpoint,
+    save_weights,
+    set_threads,
+)
+from sakiyomi.schedules import progress_at
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended."""
+
+    steps: int
+    """Steps done."""
+    best: float
+    """The lowest validation loss."""
+    best_step: int
+    stopped_early: bool
+
+
+@dataclass
+class Counters:
+    """What a checkpoint carries beside weights and moments."""
+
+    step: int = 0
+    best: float = math.inf
+    best_step: int = -1
+    worse: int = 0
+    """Validations since the best one."""
+
+    def as_dict(self) -> dict[str, float | None]:
+        return {**vars(self), "best": self.best if math.isfinite(self.best) else None}  # JSON has no infinity
+
+    @classmethod
+    def read(cls, state: dict[str, Any]) -> "Counters":
+        return cls(**{**state, "best": math.inf if state["best"] is None else state["best"]})
+
+
+def train(job: Job, folder: Path, resume: bool = False) -> Trained:
+    """Train and leave a run folder behind.
+
+    Raises SakiyomiError when the folder holds a run already (unless `resume`), when the data does not fit the
+    model, when a loss is not finite; Interrupted on Ctrl-C. In every case the last checkpoint is good.
+    """
+    cfg = job.train
+    set_threads(cfg.threads)
+    device = pick_device(cfg.device)
+    torch.manual_seed(cfg.seed)
+    model = build(job.model).to(device=device).to(memory_format=torch.channels_last)
+    store = EpisodeStore(job.data.store)
+    normalizer = Normalizer.fit(store, covered_streams(store, model.inputs))
+    windows = Windows(store, "train", job.data, model.inputs, normalizer)
+    validation = Windows(store, "validation", job.data, model.inputs, normalizer)
+    optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate.peak, eps=cfg.adam_eps, fused=True)
+    kind, last = model_name(job.model), folder / "last.safetensors"
+
+    counters = Counters()
+    if resume and last.exists():
+        _check_same(load_job(folder), job)
+        checkpoint = load_checkpoint(last, kind, job.model)
+        restore(checkpoint, model, optimizer)
+        counters = Counters.read(checkpoint.state)
+    elif (folder / "job.json").exists() and not resume:
+        raise SakiyomiError(f"{folder} holds a run already; go on with --resume, or name another folder with --out")
+    save_job(job, folder)
+    normalizer.save(folder / "normalizer.json")
+    learned_limits(store, windows.rate).save(folder / "limits.json")
+
+    log, pending, clock = Log(folder, counters.step), [], Clock()
+
+    def checkpoint_now() -> None:
+        save_checkpoint(last, model, optimizer, kind, job.model, counters.as_dict())
+
+    stopped_early = False
+    with progress_bar("training", cfg.steps) as bar, finish_step_on_interrupt() as interrupt:
+        while counters.step < cfg.steps and not stopped_early:
+            step = counters.step
+
+            # evaluate
+            if step % cfg.validate_every == 0 and step > 0:
+                values = validate(model, validation, cfg, device)
+                log.write(step, {f"validation/{k}": v for k, v in values.items()})
+                if values["total"] < counters.best:
+                    counters.best, counters.best_step, counters.worse = values["total"], step, 0
+                    save_weights(folder / "weights.safetensors", model, kind, job.model, counters.as_dict())
+                else:
+                    counters.worse += 1
+                stopped_early = bool(cfg.patience) and counters.worse >= cfg.patience
+
+            # save
+            if (step % cfg.save_every == 0 and step > 0) or interrupt["asked"] or stopped_early:
+                flush(pending, log, last, folder)
+                checkpoint_now()
+            if interrupt["asked"]:
+                log.close()
+                raise Interrupted(f"stopped before step {step}; {last} is saved, go on with --resume")
+            if stopped_early:
+                break
+
+            # step
+            batch = windows.draw(cfg.seed, step, cfg.batch_size).to(device)
+            progress = progress_at(step, cfg.steps, cfg.seed, device)
+            inputs = augment(batch.inputs, job.augment, progress.generator)
+            with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+                losses = model.loss(Batch(inputs, batch.targets, batch.mask), progress)
+            total, means = weigh(losses, batch.mask, cfg, step)
+            total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip or math.inf)
+            rate = cfg.learning_rate.at(step, cfg.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            # log
+            weights = {f"weight/{name}": weight.at(step) for name, weight in cfg.losses.items()}
+            pending.append((step, {"total": total.detach(), "gradient_norm": norm, **means}, {"lr": rate, **weights}))
+            counters.step = step + 1
+            if step % cfg.log_every == 0 or counters.step == cfg.steps:
+                values = flush(pending, log, last, folder)
+                speed = clock.rate(min(step + 1, cfg.log_every) * int(batch.mask.numel()))
+                text = " ".join(f"{name} {values[name]:.2e}" for name in losses)
+                bar.update(counters.step, f"{text}  {speed:,.0f} frames/s")
+
+        if not stopped_early:
+            values = validate(model, validation, cfg, device)
+            log.write(counters.step, {f"validation/{k}": v for k, v in values.items()})
+            if values["total"] < counters.best:
+                counters.best, counters.best_step = values["total"], counters.step
+                save_weights(folder / "weights.safetensors", model, kind, job.model, counters.as_dict())
+            checkpoint_now()
+    log.close()
+    return Trained(counters.step, counters.best, counters.best_step, stopped_early)
+
+
+def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The one place where losses [B, T] are masked, weighed and summed: the total, and each loss's masked mean."""
+    if set(losses) != set(cfg.losses):
+        raise SakiyomiError(
+            f"the model has losses {sorted(losses)}, the job gives weights for {sorted(cfg.losses)}; "
+            "give each a weight (0 leaves it out)"
+        )
+    count = mask.sum().clamp_min(1)
+    means = {}
+    for name, loss in losses.items():
+        if loss.shape != mask.shape:
+            raise SakiyomiError(f"loss {name!r} has shape {list(loss.shape)}, expected {list(mask.shape)} (B, T)")
+        # A product would let a NaN of the padding through.
+        means[name] = torch.where(mask > 0, loss.float(), 0.0).sum() / count
+    total = torch.stack([cfg.losses[name].at(step) * mean for name, mean in means.items()]).sum()
+    return total, {name: mean.detach() for name, mean in means.items()}
+
+
+@torch.no_grad()
+def validate(model: SequenceModel, windows: Windows, cfg: Train, device: torch.device) -> dict[str, float]:
+    """Mean losses over a split, clean inputs, every weight fully risen: one measure from first step to last."""
+    model.eval()
+    sums: dict[str, Tensor] = {}
+    count = torch.zeros((), device=device)
+    progress = progress_at(cfg.steps, cfg.steps, cfg.seed, device, training=False)
+    for first in range(0, len(windows), cfg.batch_size):
+        batch = windows.batch(list(range(first, min(first + cfg.batch_size, len(windows))))).to(device)
+        for name, loss in model.loss(batch, progress).items():
+            sums[name] = sums.get(name, 0) + torch.where(batch.mask > 0, loss, 0.0).sum()
+        count = count + batch.mask.sum()
+    model.train()
+    values = {name: float(total / count) for name, total in sums.items()}
+    return {"total": sum(cfg.losses[name].value * value for name, value in values.items()), **values}
+
+
+def flush(
+    pending: list[tuple[int, dict[str, Tensor], dict[str, float]]], log: Log, last: Path, folder: Path
+) -> dict[str, float]:
+    """Read the losses of the steps since the last flush (one wait for the device, not one a step), log the newest.
+
+    Raises SakiyomiError at the first one that is not finite.
+    """
+    values: dict[str, float] = {}
+    for step, tensors, numbers in pending:
+        values = {**{name: float(tensor) for name, tensor in tensors.items()}, **numbers}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            good = f"the last good checkpoint is {last}" if last.exists() else "none was written yet"
+            raise SakiyomiError(
+                f"training stopped: {', '.join(bad)} became {values[bad[0]]} at step {step}; {good}. "
+                "A lower --train.learning-rate.peak or a smaller --train.clip usually helps"
+            )
+    if pending:
+        log.write(pending[-1][0], values)
+        pending.clear()
+    return values
+
+
+def learned_limits(store: EpisodeStore, rate: float) -> Limits:
+    """The guard's limits, from the commands (or joints) of the training split."""
+    stream = target_stream(store, "joints")
+    episodes = [store.values(entry.id, stream).astype(float) for entry in store.split("train")]
+    return Limits.learn(episodes, 1 / rate)
+
+
+def _check_same(there: Job, asked: Job) -> None:
+    if there != asked:
+        different = [k for k in ("model", "data", "augment", "train") if getattr(there, k) != getattr(asked, k)]
+        raise SakiyomiError(
+            f"--resume goes on with the same job, but {', '.join(different)} differs from the saved one: "
+            + "; ".join(f"{getattr(there, k)} there, {getattr(asked, k)} asked" for k in different)
+        )
