@@ -1,0 +1,29 @@
+"""Sakiyomi: learns from recordings what comes next, and puts the prediction to work.
+
+What is listed here is public; the rest may change.
+"""
+
+from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.normalize import Normalizer
+from sakiyomi.errors import SakiyomiError
+from sakiyomi.guard import Guard, Limits
+from sakiyomi.job import Job
+from sakiyomi.models import MODELS, SequenceModel
+from sakiyomi.rollout import Policy, load
+from sakiyomi.schedules import curve
+
+__all__ = [
+    "MODELS",
+    "EpisodeStore",
+    "EpisodeWriter",
+    "Guard",
+    "Job",
+    "Limits",
+    "Normalizer",
+    "Policy",
+    "SakiyomiError",
+    "SequenceModel",
+    "Stream",
+    "curve",
+    "load",
+]

@@ -1,5 +1,7 @@
 """Writing a file so that a crash leaves the old one or the new one, never half of either."""
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -8,9 +10,9 @@ from sakiyomi.errors import SakiyomiError
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write to a temporary neighbour, flush to the disk, rename. Raises SakiyomiError when the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
@@ -19,17 +21,19 @@ def write_atomic(path: Path, content: bytes) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def append_line(path: Path, line: bytes) -> None:
     """Append one line and flush it to the disk; a failed append leaves the file as it was."""
     try:
-        with path.open("ab") as file:
+        # Unbuffered: a buffer would be written once more on closing, after the file was cut back.
+        with path.open("ab", buffering=0) as file:
             before = file.tell()
             try:
-                file.write(line + b"\n")
-                file.flush()
+                if file.write(line + b"\n") <= len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(file.fileno())
             except OSError:
                 os.truncate(path, before)

@@ -57,8 +57,8 @@ class Limits:
         every = np.concatenate(commands)
         span = np.maximum(np.ptp(every, axis=0), 1e-3)
         learned_low, learned_high = every.min(0) - margin * span, every.max(0) + margin * span
-        speed = np.max([np.abs(np.diff(c, axis=0)).max(0) / period for c in commands], axis=0)
-        force = np.max([np.abs(np.diff(c, n=2, axis=0)).max(0) / period**2 for c in commands], axis=0)
+        speed = np.max([np.abs(np.diff(c, axis=0)).max(0, initial=0) / period for c in commands], axis=0)
+        force = np.max([np.abs(np.diff(c, n=2, axis=0)).max(0, initial=0) / period**2 for c in commands], axis=0)
         # A joint that never moved may still be nudged back to where it belongs.
         speed, force = np.maximum(headroom * speed, 1e-2), np.maximum(headroom * force, 1e-1)
 
@@ -102,9 +102,11 @@ class Guard:
     """`limits` say what is allowed, `reaction` what happens otherwise."""
 
     def __init__(self, limits: Limits, reaction: Reaction = "clamp") -> None:
-        sizes = {len(v) for v in (limits.low, limits.high, limits.velocity, limits.acceleration, limits.learned_low)}
-        if len(sizes) != 1 or limits.period <= 0 or min(*limits.velocity, *limits.acceleration) <= 0:
-            raise SakiyomiError(f"limits do not fit together (one number a joint, all rates positive): {limits}")
+        ranges = (limits.low, limits.high, limits.learned_low, limits.learned_high)
+        rates = (*limits.velocity, *limits.acceleration, limits.period)
+        sizes = {len(v) for v in (*ranges, limits.velocity, limits.acceleration)}
+        if len(sizes) != 1 or not np.isfinite([*np.ravel(ranges), *rates]).all() or min(rates) <= 0:
+            raise SakiyomiError(f"limits do not fit together (one finite number a joint, rates positive): {limits}")
         self.limits, self.reaction = limits, reaction
         # The learned range never widens the hard limits.
         self._low = np.maximum(limits.low, limits.learned_low)
@@ -148,18 +150,25 @@ class Guard:
     def _failed(self, wanted: np.ndarray, now: float | None) -> tuple[str, ...]:
         assert self._position is not None
         limits, period = self.limits, self.limits.period
-        late = now is not None and self._last_tick is not None and now - self._last_tick > limits.late * period
+        in_time = now is None or self._last_tick is None or now - self._last_tick <= limits.late * period
+        late = not in_time  # a clock that says NaN is not in time
         self._last_tick = now
         if not np.isfinite(wanted).all():
             return ("finite", "late") if late else ("finite",)
         slack = 1e-6
-        speed = (wanted - self._position) / period
+        with np.errstate(over="ignore"):  # what overflows fails the tests below, as it should
+            speed = (wanted - self._position) / period
+        slow = np.clip(
+            (np.clip(wanted, self._low, self._high) - self._position) / period, -self._velocity, self._velocity
+        )
         tests = {
             "position": (wanted < np.array(limits.low) - slack) | (wanted > np.array(limits.high) + slack),
             "learned_range": (wanted < np.array(limits.learned_low) - slack)
             | (wanted > np.array(limits.learned_high) + slack),
             "velocity": np.abs(speed) > self._velocity + slack,
-            "acceleration": np.abs(speed - self._speed) > self._acceleration * period + slack,
+            # Too fast to brake before the end of the range is a violation too.
+            "acceleration": (np.abs(speed - self._speed) > self._acceleration * period + slack)
+            | (np.abs(slow - self._within(slow)) > slack),
             "late": np.array(late),
         }
         return tuple(name for name, test in tests.items() if test.any())

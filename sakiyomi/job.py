@@ -10,8 +10,10 @@ from sakiyomi.data.augment import Augment
 from sakiyomi.data.windows import Data
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import write_atomic
-from sakiyomi.models import MODELS, SequenceModel
+from sakiyomi.models import CNNRNN, MODELS, MTRNN, SARNN, JointRNN, SequenceModel
 from sakiyomi.schedules import LearningRate, Weight
+
+ModelConfig = SARNN.Config | CNNRNN.Config | MTRNN.Config | JointRNN.Config
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Train:
 class Job:
     """One training run."""
 
-    model: Any
+    model: ModelConfig
     """The model's Config; its class says which model."""
     data: Data = Data()
     """What it learns from."""
@@ -62,7 +64,7 @@ class Job:
     """How."""
 
 
-def build(config: Any) -> SequenceModel:
+def build(config: ModelConfig) -> SequenceModel:
     """The model of a Config, with freshly drawn weights."""
     return MODELS[model_name(config)](config)  # pyright: ignore[reportCallIssue]
 

@@ -6,22 +6,29 @@
 In the closed loop every command passes the guard. The model's one `step` serves here, in evaluation and in tests.
 """
 
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
+from sakiyomi.data.windows import target_stream
 from sakiyomi.errors import SakiyomiError
+from sakiyomi.files import write_atomic
 from sakiyomi.guard import Checked, Guard, Limits, Reaction
-from sakiyomi.job import Job, build, load_job, model_name
+from sakiyomi.job import Job, build, load_job
 from sakiyomi.models import SequenceModel, Streams
 from sakiyomi.run import check_header, read_tensors
+
+if TYPE_CHECKING:  # a world needs a renderer, a policy on a robot does not
+    from sakiyomi.worlds.pick_cube import PickCube
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ def load(folder: str | Path, device: str = "cpu") -> Trained:
     folder = Path(folder)
     job = load_job(folder)
     header, tensors = read_tensors(folder / "weights.safetensors")
-    check_header(folder / "weights.safetensors", header, model_name(job.model), vars(job.model))
+    check_header(folder / "weights.safetensors", header, job.model)
     model = build(job.model)
     model.load_state_dict(tensors)
     model.to(device).eval()
@@ -97,8 +104,8 @@ class Trial:
     success_last: bool
     scene: dict[str, Any]
     seed: int
-    images: np.ndarray
-    """What the camera saw, uint8 [T, H, W, 3]."""
+    images: np.ndarray | None
+    """What the camera saw, uint8 [T, H, W, 3]; None where it was not kept."""
     predicted_images: np.ndarray | None
     """What the model thought it would see one tick later, uint8 [T, H, W, 3]."""
     attention: np.ndarray | None
@@ -123,7 +130,7 @@ class Trial:
 
 
 def run_trial(
-    world: Any,
+    world: "PickCube",
     policy: Policy,
     seed: int,
     scene: Mapping[str, Any] | None = None,
@@ -188,3 +195,99 @@ def run_trial(
         ticks / elapsed,
         late,
     )
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Options of `rollout` in the world."""
+
+    place: tuple[float, float] = (0.5, 0.03)
+    """Where the cube stands, x and y in m."""
+    seed: int = 0
+    """Seed of the arm's start."""
+    reaction: Reaction = "clamp"
+    """What the guard does about a bad command."""
+    realtime: bool = False
+    """Keep to the wall clock at the model's rate, and count late ticks."""
+
+
+def rollout(trained: Trained, options: Closed, folder: Path) -> Trial:
+    """One closed-loop run; leaves `rollout.gif` and `rollout.json` in `folder`."""
+    from sakiyomi.views.gif import trial_gif  # it draws Trials, and so imports this file
+    from sakiyomi.worlds.pick_cube import PickCube
+
+    size = EpisodeStore(trained.job.data.store).streams["image"].shape[0]
+    world = PickCube(image_size=size)
+    trial = run_trial(
+        world, Policy(trained, options.reaction), options.seed, {"place": options.place}, realtime=options.realtime
+    )
+    world.close()
+    asked = 1 / trained.limits.period
+    facts = {
+        **asdict(options),
+        "success_any": trial.success_any,
+        "success_last": trial.success_last,
+        "rate_asked_hz": asked,
+        "rate_true_hz": trial.rate,
+        "late_ticks": trial.late,
+        "latency_p50_ms": 1e3 * float(np.percentile(trial.seconds, 50)),
+        "latency_p99_ms": 1e3 * float(np.percentile(trial.seconds, 99)),
+        "violations": trial.violations,
+    }
+    write_atomic(folder / "rollout.json", json.dumps(facts, indent=2).encode())
+    write_atomic(folder / "rollout.gif", trial_gif(trial, asked))
+    return trial
+
+
+@torch.inference_mode()
+def open_loop(trained: Trained, recording: str) -> Trial:
+    """Predict along a recorded episode, every observation true; nothing is driven.
+
+    The result is a Trial whose commands are the predictions, unguarded, so that it can be drawn like one.
+    """
+    store = EpisodeStore(trained.job.data.store)
+    entry = store.entry(recording)
+    recorded = {name: store.values(recording, name) for name in trained.model.inputs}
+    streams = {name: trained.normalizer.encode(name, torch.from_numpy(v))[None] for name, v in recorded.items()}
+    begin = time.perf_counter()
+    predictions, state = trained.model.unroll(streams)
+    elapsed = time.perf_counter() - begin
+    ticks = len(recorded["joints"])
+    to_picture = getattr(trained.model, "to_picture", None)
+    points = {k: to_picture(predictions[k][0]).numpy() if to_picture else None for k in ("attention", "points")}
+    guess = trained.normalizer.decode("image", predictions["image"][0]).numpy() if "image" in predictions else None
+    return Trial(
+        success_any=bool(entry.meta.get("success", False)),
+        success_last=bool(entry.meta.get("success", False)),
+        scene=dict(entry.meta),
+        seed=0,
+        images=recorded.get("image"),
+        predicted_images=guess,
+        attention=points["attention"],
+        predicted_attention=points["points"],
+        cube_pixels=np.full((ticks, 2), np.nan),
+        cube_heights=np.zeros(ticks),
+        joints=recorded["joints"],
+        commands=trained.normalizer.decode("joints", predictions["joints"][0]).numpy(),
+        hidden=torch.cat([v.flatten() for v in state.values()])[None].numpy(),
+        violations={},
+        seconds=np.full(ticks, elapsed / ticks),
+        rate=ticks / elapsed,
+    )
+
+
+def along_recording(trained: Trained, recording: str, folder: Path) -> dict[str, float]:
+    """`open_loop`, drawn: leaves `recording.gif`; returns the root mean square error of each predicted stream."""
+    from sakiyomi.views.gif import trial_gif  # it draws Trials, and so imports this file
+
+    trial = open_loop(trained, recording)
+    store = EpisodeStore(trained.job.data.store)
+    target = store.values(recording, target_stream(store, "joints"))
+    offset = 0 if target_stream(store, "joints") == "command" else 1
+    gap = trial.commands[: len(target) - offset] - target[offset:]
+    errors = {"joints": float(np.sqrt(np.square(gap).mean()))}
+    if trial.images is not None and trial.predicted_images is not None:
+        difference = (trial.predicted_images[:-1].astype(float) - trial.images[1:]) / 255
+        errors["image"] = float(np.sqrt(np.square(difference).mean()))
+        write_atomic(folder / "recording.gif", trial_gif(trial, 1 / trained.limits.period))
+    return errors

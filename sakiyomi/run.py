@@ -32,6 +32,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line, write_atomic
+from sakiyomi.job import ModelConfig, model_name
 
 console = Console(highlight=False)
 
@@ -60,39 +61,47 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def save_weights(path: Path, model: nn.Module, kind: str, config: Any, state: dict[str, Any]) -> None:
+def save_weights(path: Path, model: nn.Module, config: ModelConfig, state: dict[str, Any]) -> None:
     """Weights with the model's name and configuration in the file's header."""
-    header = {"model": kind, "config": json.dumps(asdict(config)), "state": json.dumps(state)}
-    write_atomic(path, to_safetensors({k: v.contiguous() for k, v in model.state_dict().items()}, header))
+    write_atomic(
+        path, to_safetensors({k: v.contiguous() for k, v in model.state_dict().items()}, header(config, state))
+    )
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, kind: str, config: Any, state: dict[str, Any]
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: ModelConfig, state: dict[str, Any]
 ) -> None:
     """All that a bit-exact resume needs, in one file, so that no half of it can be older than the other."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
-    header = {"model": kind, "config": json.dumps(asdict(config)), "state": json.dumps(state)}
-    write_atomic(path, to_safetensors(tensors, header))
+    write_atomic(path, to_safetensors(tensors, header(config, state)))
 
 
-def load_checkpoint(path: Path, kind: str, config: Any) -> Checkpoint:
+def header(config: ModelConfig, state: dict[str, Any]) -> dict[str, str]:
+    return {"model": model_name(config), "config": json.dumps(asdict(config)), "state": json.dumps(state)}
+
+
+def load_checkpoint(path: Path, config: ModelConfig) -> Checkpoint:
     """Raises SakiyomiError for a damaged file, or one of another model or configuration."""
-    header, tensors = read_tensors(path)
-    check_header(path, header, kind, asdict(config))
-    state = json.loads(header["state"])
+    found, tensors = read_tensors(path)
+    check_header(path, found, config)
+    state = json.loads(found["state"])
     return Checkpoint(int(state["step"]), state, tensors)
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     weights = {k.removeprefix("model."): v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
     model.load_state_dict(weights)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in checkpoint.tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = value
+            parameter = parameters[int(index)]
+            # The fused step walks memory: moments must lie there as their parameter does (channels_last).
+            laid = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.ndim else value
+            moments.setdefault(int(index), {})[key] = laid
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -106,11 +115,13 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise SakiyomiError(f"{path} is no whole safetensors file: {error}; use another checkpoint") from error
 
 
-def check_header(path: Path, header: dict[str, str], kind: str, config: dict[str, Any]) -> None:
-    if header.get("model") != kind:
-        raise SakiyomiError(f"{path} holds a {header.get('model', 'file without a model name')}, not a {kind}")
-    there = json.loads(header["config"])
-    different = [f"{k}: {there.get(k)} there, {config.get(k)} asked" for k in config if there.get(k) != config.get(k)]
+def check_header(path: Path, found: dict[str, str], config: ModelConfig) -> None:
+    """Raises SakiyomiError unless the file was written by a model of this very configuration."""
+    kind, asked = model_name(config), asdict(config)
+    if found.get("model") != kind:
+        raise SakiyomiError(f"{path} holds a {found.get('model', 'file without a model name')}, not a {kind}")
+    there = json.loads(found["config"])
+    different = [f"{k}: {there.get(k)} there, {asked[k]} asked" for k in asked if there.get(k) != asked[k]]
     if different:
         raise SakiyomiError(f"{path} was trained with another configuration ({'; '.join(different)})")
 
@@ -175,6 +186,10 @@ class Bar:
 
     def update(self, done: int, text: str = "") -> None:
         self._progress.update(self._task, completed=done, text=text)
+
+    def of(self, done: int, total: int, text: str = "") -> None:
+        """Like `update`, for work that learns its total on the way."""
+        self._progress.update(self._task, completed=done, total=total, text=text)
 
 
 class Clock:

@@ -21,7 +21,7 @@ from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.windows import Batch, Windows, covered_streams, target_stream
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.guard import Limits
-from sakiyomi.job import Job, Train, build, load_job, model_name, save_job
+from sakiyomi.job import Job, Train, build, load_job, save_job
 from sakiyomi.models import SequenceModel
 from sakiyomi.run import (
     Clock,
@@ -69,13 +69,93 @@ class Counters:
         return cls(**{**state, "best": math.inf if state["best"] is None else state["best"]})
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A step's losses that nobody has read yet, so that the device need not be waited for."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    schedules: dict[str, float]
+    frames: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with."""
+
+    device: torch.device
+    model: SequenceModel
+    optimizer: torch.optim.Optimizer
+    windows: Windows
+    validation: Windows
+
+
 def train(job: Job, folder: Path, resume: bool = False) -> Trained:
     """Train and leave a run folder behind.
 
     Raises SakiyomiError when the folder holds a run already (unless `resume`), when the data does not fit the
     model, when a loss is not finite; Interrupted on Ctrl-C. In every case the last checkpoint is good.
     """
-    cfg = job.train
+    cfg, last = job.train, folder / "last.safetensors"
+    parts, counters = assemble(job, folder, resume)
+    log, clock = Log(folder, counters.step), Clock()
+    pending: list[Pending] = []
+    with progress_bar("training", cfg.steps) as bar, finish_step_on_interrupt() as interrupt:
+        while counters.step < cfg.steps and not stops_early(counters, cfg):
+            step = counters.step
+
+            # save: before anything of this step, so that a resumed run does all of it, once
+            if interrupt["asked"] or (step % cfg.save_every == 0 and step > 0):
+                read_losses(pending, last)
+                save_checkpoint(last, parts.model, parts.optimizer, job.model, counters.as_dict())
+            if interrupt["asked"]:
+                log.close()
+                raise Interrupted(f"stopped before step {step}; {last} is saved, go on with --resume")
+
+            # evaluate
+            if step % cfg.validate_every == 0 and step > 0:
+                evaluate(parts, job, folder, counters, log)
+                if stops_early(counters, cfg):
+                    break
+
+            # step
+            batch = parts.windows.draw(cfg.seed, step, cfg.batch_size).to(parts.device)
+            progress = progress_at(step, cfg.steps, cfg.seed, parts.device)
+            inputs = augment(batch.inputs, job.augment, progress.generator)
+            with torch.autocast(parts.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+                losses = parts.model.loss(Batch(inputs, batch.targets, batch.mask), progress)
+            total, means = weigh(losses, batch.mask, cfg, step)
+            total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parts.model.parameters(), cfg.clip or math.inf)
+            rate = cfg.learning_rate.at(step, cfg.steps)
+            for group in parts.optimizer.param_groups:
+                group["lr"] = rate
+            parts.optimizer.step()
+            parts.optimizer.zero_grad(set_to_none=True)
+            counters.step = step + 1
+
+            # log
+            schedules = {"lr": rate, **{f"weight/{name}": weight.at(step) for name, weight in cfg.losses.items()}}
+            tensors = {"total": total.detach(), "gradient_norm": norm, **means}
+            pending.append(Pending(step, tensors, schedules, int(batch.mask.numel())))
+            if step % cfg.log_every == 0 or counters.step == cfg.steps:
+                frames = sum(p.frames for p in pending)
+                values = read_losses(pending, last)
+                log.write(step, values)
+                text = " ".join(f"{name} {values[name]:.2e}" for name in losses)
+                bar.update(counters.step, f"{text}  {clock.rate(frames):,.0f} frames/s")
+
+    stopped_early = stops_early(counters, cfg)
+    if not stopped_early:
+        evaluate(parts, job, folder, counters, log)
+    save_checkpoint(last, parts.model, parts.optimizer, job.model, counters.as_dict())
+    log.close()
+    return Trained(counters.step, counters.best, counters.best_step, stopped_early)
+
+
+def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
+    """Build everything, write what a run folder begins with, and take up the last checkpoint on `resume`."""
+    cfg, last = job.train, folder / "last.safetensors"
     set_threads(cfg.threads)
     device = pick_device(cfg.device)
     torch.manual_seed(cfg.seed)
@@ -85,85 +165,33 @@ def train(job: Job, folder: Path, resume: bool = False) -> Trained:
     windows = Windows(store, "train", job.data, model.inputs, normalizer)
     validation = Windows(store, "validation", job.data, model.inputs, normalizer)
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate.peak, eps=cfg.adam_eps, fused=True)
-    kind, last = model_name(job.model), folder / "last.safetensors"
-
     counters = Counters()
+    if (folder / "job.json").exists() and not resume:
+        raise SakiyomiError(f"{folder} holds a run already; go on with --resume, or name another folder with --out")
     if resume and last.exists():
         _check_same(load_job(folder), job)
-        checkpoint = load_checkpoint(last, kind, job.model)
+        checkpoint = load_checkpoint(last, job.model)
         restore(checkpoint, model, optimizer)
         counters = Counters.read(checkpoint.state)
-    elif (folder / "job.json").exists() and not resume:
-        raise SakiyomiError(f"{folder} holds a run already; go on with --resume, or name another folder with --out")
     save_job(job, folder)
     normalizer.save(folder / "normalizer.json")
     learned_limits(store, windows.rate).save(folder / "limits.json")
+    return Parts(device, model, optimizer, windows, validation), counters
 
-    log, pending, clock = Log(folder, counters.step), [], Clock()
 
-    def checkpoint_now() -> None:
-        save_checkpoint(last, model, optimizer, kind, job.model, counters.as_dict())
+def stops_early(counters: Counters, cfg: Train) -> bool:
+    return bool(cfg.patience) and counters.worse >= cfg.patience
 
-    stopped_early = False
-    with progress_bar("training", cfg.steps) as bar, finish_step_on_interrupt() as interrupt:
-        while counters.step < cfg.steps and not stopped_early:
-            step = counters.step
 
-            # evaluate
-            if step % cfg.validate_every == 0 and step > 0:
-                values = validate(model, validation, cfg, device)
-                log.write(step, {f"validation/{k}": v for k, v in values.items()})
-                if values["total"] < counters.best:
-                    counters.best, counters.best_step, counters.worse = values["total"], step, 0
-                    save_weights(folder / "weights.safetensors", model, kind, job.model, counters.as_dict())
-                else:
-                    counters.worse += 1
-                stopped_early = bool(cfg.patience) and counters.worse >= cfg.patience
-
-            # save
-            if (step % cfg.save_every == 0 and step > 0) or interrupt["asked"] or stopped_early:
-                flush(pending, log, last, folder)
-                checkpoint_now()
-            if interrupt["asked"]:
-                log.close()
-                raise Interrupted(f"stopped before step {step}; {last} is saved, go on with --resume")
-            if stopped_early:
-                break
-
-            # step
-            batch = windows.draw(cfg.seed, step, cfg.batch_size).to(device)
-            progress = progress_at(step, cfg.steps, cfg.seed, device)
-            inputs = augment(batch.inputs, job.augment, progress.generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-                losses = model.loss(Batch(inputs, batch.targets, batch.mask), progress)
-            total, means = weigh(losses, batch.mask, cfg, step)
-            total.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.clip or math.inf)
-            rate = cfg.learning_rate.at(step, cfg.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-            # log
-            weights = {f"weight/{name}": weight.at(step) for name, weight in cfg.losses.items()}
-            pending.append((step, {"total": total.detach(), "gradient_norm": norm, **means}, {"lr": rate, **weights}))
-            counters.step = step + 1
-            if step % cfg.log_every == 0 or counters.step == cfg.steps:
-                values = flush(pending, log, last, folder)
-                speed = clock.rate(min(step + 1, cfg.log_every) * int(batch.mask.numel()))
-                text = " ".join(f"{name} {values[name]:.2e}" for name in losses)
-                bar.update(counters.step, f"{text}  {speed:,.0f} frames/s")
-
-        if not stopped_early:
-            values = validate(model, validation, cfg, device)
-            log.write(counters.step, {f"validation/{k}": v for k, v in values.items()})
-            if values["total"] < counters.best:
-                counters.best, counters.best_step = values["total"], counters.step
-                save_weights(folder / "weights.safetensors", model, kind, job.model, counters.as_dict())
-            checkpoint_now()
-    log.close()
-    return Trained(counters.step, counters.best, counters.best_step, stopped_early)
+def evaluate(parts: Parts, job: Job, folder: Path, counters: Counters, log: Log) -> None:
+    """Validate, and keep the weights if they are the best so far."""
+    values = validate(parts.model, parts.validation, job.train, parts.device)
+    log.write(counters.step, {f"validation/{k}": v for k, v in values.items()})
+    if values["total"] < counters.best:
+        counters.best, counters.best_step, counters.worse = values["total"], counters.step, 0
+        save_weights(folder / "weights.safetensors", parts.model, job.model, counters.as_dict())
+    else:
+        counters.worse += 1
 
 
 def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -201,26 +229,21 @@ def validate(model: SequenceModel, windows: Windows, cfg: Train, device: torch.d
     return {"total": sum(cfg.losses[name].value * value for name, value in values.items()), **values}
 
 
-def flush(
-    pending: list[tuple[int, dict[str, Tensor], dict[str, float]]], log: Log, last: Path, folder: Path
-) -> dict[str, float]:
-    """Read the losses of the steps since the last flush (one wait for the device, not one a step), log the newest.
-
-    Raises SakiyomiError at the first one that is not finite.
-    """
+def read_losses(pending: list[Pending], last: Path) -> dict[str, float]:
+    """Read the losses of the steps since the last reading (one wait for the device, not one a step); the newest
+    step's values. Raises SakiyomiError at the first that is not finite."""
     values: dict[str, float] = {}
-    for step, tensors, numbers in pending:
-        values = {**{name: float(tensor) for name, tensor in tensors.items()}, **numbers}
+    for one in pending:
+        values = {name: float(tensor) for name, tensor in one.tensors.items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             good = f"the last good checkpoint is {last}" if last.exists() else "none was written yet"
             raise SakiyomiError(
-                f"training stopped: {', '.join(bad)} became {values[bad[0]]} at step {step}; {good}. "
+                f"training stopped: {', '.join(bad)} became {values[bad[0]]} at step {one.step}; {good}. "
                 "A lower --train.learning-rate.peak or a smaller --train.clip usually helps"
             )
-    if pending:
-        log.write(pending[-1][0], values)
-        pending.clear()
+        values |= one.schedules
+    pending.clear()
     return values
 
 

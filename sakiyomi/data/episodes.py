@@ -71,6 +71,8 @@ class Dataset:
     format: str
     streams: dict[str, Stream]
     statistics: dict[str, Statistics] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+    """What the episodes were made with; a store is continued only with the same."""
 
 
 class EpisodeWriter:
@@ -79,9 +81,11 @@ class EpisodeWriter:
     Raises SakiyomiError for a folder that holds something else, or a store with other streams.
     """
 
-    def __init__(self, folder: str | Path, streams: Mapping[str, Stream]) -> None:
+    def __init__(
+        self, folder: str | Path, streams: Mapping[str, Stream], origin: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder = Path(folder)
-        self.streams = dict(streams)
+        self.streams, self.origin = dict(streams), dict(origin or {})
         if (self.folder / "dataset.json").exists():
             existing = EpisodeStore(self.folder, allow_empty=True)
             if existing.streams != self.streams:
@@ -89,9 +93,17 @@ class EpisodeWriter:
                     f"{self.folder} holds streams {sorted(existing.streams)} described otherwise than the ones "
                     f"to be written ({sorted(self.streams)}); write to another folder"
                 )
+            if existing.origin != self.origin:
+                keys = {*existing.origin, *self.origin}
+                other = [k for k in sorted(keys) if existing.origin.get(k) != self.origin.get(k)]
+                details = ", ".join(f"{k} {existing.origin.get(k)} there, {self.origin.get(k)} asked" for k in other)
+                raise SakiyomiError(
+                    f"{self.folder} was made with other settings ({details}); write to another folder or remove it"
+                )
             self.ids = {entry.id for entry in existing.entries}
             _drop_torn_line(self.folder / "manifest.jsonl")
-        elif self.folder.exists() and any(self.folder.iterdir()):
+            self._write_dataset({})  # `finish` measures anew; until then no statistics are better than old ones
+        elif self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
             raise SakiyomiError(f"{self.folder} exists and is no episode store; name another folder or remove it")
         else:
             self.ids = set()
@@ -146,7 +158,7 @@ class EpisodeWriter:
         return EpisodeStore(self.folder)
 
     def _write_dataset(self, statistics: dict[str, Statistics]) -> None:
-        dataset = Dataset(FORMAT, self.streams, statistics)
+        dataset = Dataset(FORMAT, self.streams, statistics, self.origin)
         write_atomic(self.folder / "dataset.json", msgspec.json.format(msgspec.json.encode(dataset)))
 
 
@@ -166,7 +178,7 @@ class EpisodeStore:
         if dataset.format != FORMAT:
             raise SakiyomiError(f"{path} has format {dataset.format!r}; this version reads {FORMAT!r}")
         self.streams = dataset.streams
-        self.statistics = dataset.statistics
+        self.statistics, self.origin = dataset.statistics, dataset.origin
         self.entries = _read_manifest(self.folder / "manifest.jsonl")
         if not self.entries and not allow_empty:
             raise SakiyomiError(f"{self.folder} holds no finished episode; record some first (sakiyomi prepare NAME)")

@@ -37,10 +37,12 @@ class SpatialSoftmax(nn.Module):
         if tuple(maps.shape[-2:]) != self.shape:
             raise SakiyomiError(f"maps have shape {list(maps.shape)}, SpatialSoftmax was built for {self.shape}")
         # Low temperatures need float32 whatever the maps were computed in.
-        weights = (maps.float().flatten(-2) / self.temperature).softmax(-1).unflatten(-1, self.shape)
-        # Separable: summing rows or columns first saves a pass over an [H, W, 2] grid.
-        x = weights.sum(-2) @ self.x
-        y = weights.sum(-1) @ self.y
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        weights = (maps.flatten(-2) / self.temperature).softmax(-1).unflatten(-1, self.shape)
+        # Separable: summing rows or columns first saves a pass over an [H, W, 2] grid. (No `@`: autocast would
+        # round the points to bfloat16.)
+        x = (weights.sum(-2) * self.x).sum(-1)
+        y = (weights.sum(-1) * self.y).sum(-1)
         return torch.stack((x, y), -1)
 
 

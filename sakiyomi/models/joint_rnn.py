@@ -38,8 +38,8 @@ class JointRNN(SequenceModel):
         return {"h": zeros, "c": zeros}
 
     def step(self, observation: Streams, state: State) -> tuple[Streams, State]:
-        prediction, state = self.unroll({"joints": observation["joints"][:, None]}, state)
-        return {"joints": prediction["joints"][:, 0]}, state
+        sequence, state = self.unroll({name: value[:, None] for name, value in observation.items()}, state)
+        return {name: value[:, 0] for name, value in sequence.items()}, state
 
     def unroll(self, observations: Streams, state: State | None = None) -> tuple[Streams, State]:
         expect(observations, {"joints": (self.config.joints,)})

@@ -73,7 +73,7 @@ class SARNN(SequenceModel):
                 nn.init.zeros_(parameter)
 
     def initial(self, batch_size: int) -> State:
-        zeros = self.lstm.weight_hh_l0.new_zeros(batch_size, self.config.hidden)
+        zeros = next(self.parameters()).new_zeros(batch_size, self.config.hidden)
         return {"h": zeros, "c": zeros}
 
     def step(self, observation: Streams, state: State) -> tuple[Streams, State]:

@@ -1,6 +1,7 @@
 """Intervals: how far a number measured on n trials can be trusted."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +30,13 @@ def wilson(successes: int, n: int, z: float = Z95) -> Interval:
     return Interval(rate, max(0.0, center - half), min(1.0, center + half))
 
 
-def bootstrap(values: np.ndarray, draws: int = 1000, seed: int = 0) -> Interval:
-    """A mean with its percentile bootstrap interval (Efron 1979); `values` [n]."""
+def bootstrap(
+    values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, draws: int = 1000, seed: int = 0
+) -> Interval:
+    """A mean (or np.median) with its percentile bootstrap interval (Efron 1979); `values` [n]."""
     values = np.asarray(values, float)
     if values.ndim != 1 or len(values) == 0:
         raise SakiyomiError(f"a bootstrap needs at least one value in a row, got shape {list(values.shape)}")
     picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    low, high = np.percentile(values[picks].mean(1), (2.5, 97.5))
-    return Interval(float(values.mean()), float(low), float(high))
+    low, high = np.percentile(statistic(values[picks], axis=1), (2.5, 97.5))
+    return Interval(float(statistic(values)), float(low), float(high))

@@ -6,8 +6,9 @@ injected noise, Laskey et al. 2017).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.worlds.pick_cube import HORIZON, JOINT_NAMES, RATE, TAUGHT_PLACES, PickCube
 from sakiyomi.worlds.pick_cube_expert import plan
+
+CALM_TICKS = 4  # so long before the gripper closes the pushes are
+CALM = 0.2  # times as strong, and stay so: a push at the grasp would make the demonstration fail
+ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class PickCubeSource:
     """The light of an episode lies within 1 -+ this."""
     speed: float = 0.1
     """The speed of an episode lies within 1 -+ this."""
-    disturbance: float = 0.04
+    disturbance: float = 0.06
     """Standard deviation of the offsets on the arm's targets while it is shown, rad."""
     seed: int = 0
     """Seed of everything random."""
@@ -41,7 +46,7 @@ class PickCubeSource:
         if self.episodes < 1 or self.validation < 1:
             raise SakiyomiError(f"episodes={self.episodes}, validation={self.validation}: both must be at least 1")
         world = PickCube(image_size=self.image_size)
-        writer = EpisodeWriter(out, streams(self.image_size))
+        writer = EpisodeWriter(out, streams(self.image_size), {"source": "pick_cube", **asdict(self)})
         total = self.episodes + self.validation
         for number in range(total):
             id = f"{number:05d}"
@@ -53,30 +58,42 @@ class PickCubeSource:
         return writer.finish()
 
     def _demonstrate(self, world: PickCube, writer: EpisodeWriter, id: str, split: str, index: int) -> None:
-        random = np.random.default_rng((self.seed, split == "validation", index))
+        """Write one demonstration; one that a push made fail is shown again, as a teacher would."""
         place = TAUGHT_PLACES[index % len(TAUGHT_PLACES)]
+        values, meta, attempt = {}, {"success": False}, 0
+        while not meta["success"] and attempt < ATTEMPTS:
+            attempt += 1
+            random = np.random.default_rng((self.seed, split == "validation", index, attempt))
+            values, meta = self._show(world, random, place)
+        clock = np.arange(HORIZON) / RATE
+        writer.add(id, values, dict.fromkeys(values, clock), split, meta)
+
+    def _show(
+        self, world: PickCube, random: np.random.Generator, place: tuple[float, float]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Pick up the cube once: the streams, [T, ...], and what was drawn."""
         light = float(1 + self.light * random.uniform(-1, 1))
         speed = float(1 + self.speed * random.uniform(-1, 1))
         observation, info = world.reset(seed=int(random.integers(2**31)), options={"place": place, "light": light})
         commands = plan(world, HORIZON, speed)
+        grasp = int(np.argmax(commands[:, 7] == 0))  # the tick on which the gripper closes
         offset = np.zeros(8)
         images, joints, cube = [], [], []
-        for command in commands:
+        for tick, command in enumerate(commands):
             images.append(observation["image"])
             joints.append(observation["joints"])
             cube.append(info["cube_position"])
             # A first-order process: pushes last about three ticks, and leave the gripper alone.
             offset[:7] = 0.7 * offset[:7] + np.sqrt(1 - 0.7**2) * random.normal(0, self.disturbance, 7)
-            observation, _, _, _, info = world.step(command + offset)
-        clock = np.arange(len(commands)) / RATE
+            strength = 1.0 if tick < grasp - CALM_TICKS else CALM
+            observation, _, _, _, info = world.step(command + strength * offset)
         values = {
             "image": np.stack(images),
             "joints": np.stack(joints),
             "command": commands.astype(np.float32),
             "cube": np.stack(cube).astype(np.float32),
         }
-        meta = {"place": list(place), "light": light, "speed": speed, "success": bool(info["success_any"])}
-        writer.add(id, values, dict.fromkeys(values, clock), split, meta)
+        return values, {"place": list(place), "light": light, "speed": speed, "success": bool(info["success_any"])}
 
 
 def streams(image_size: int) -> dict[str, Stream]:

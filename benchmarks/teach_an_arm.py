@@ -1,0 +1,208 @@
+"""Everything that is claimed about the arm, measured: success, looking, hardness, few demonstrations, laws, latency.
+
+    python -m benchmarks.teach_an_arm                 all parts, about an hour and a half on two cores
+    python -m benchmarks.teach_an_arm demo seeds      some
+    python -m benchmarks.teach_an_arm page            only docs/benchmarks.md, from the results there are
+
+Each part writes benchmarks/results/PART.json; trained runs stay in runs/bench and are not trained again. One
+training at a time: two on the same cores slow each other tenfold.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.page import write_page, write_readme_table
+from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.evaluate import evaluate
+from sakiyomi.files import write_atomic
+from sakiyomi.job import Job
+from sakiyomi.models import MODELS
+from sakiyomi.prepare import prepare
+from sakiyomi.presets import Preset, preset
+from sakiyomi.rollout import load
+from sakiyomi.run import read_tensors
+from sakiyomi.scores.protocol import load_scores, save_scores
+from sakiyomi.train import train
+
+RESULTS, RUNS = Path("benchmarks/results"), Path("runs/bench")
+SEEDS = (0, 1, 2)
+DEMONSTRATIONS = (5, 10, 25, 50, 100)
+
+
+def demo_part() -> dict[str, Any]:
+    """`sakiyomi demo` from nothing, as its own process: time and peak memory."""
+    folder, store = RUNS / "demo", Path("data/bench-demo")
+    if (folder / "scores.json").exists():
+        raise SakiyomiError(f"{folder} and {store} are there; remove both to measure the demo from nothing")
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "sakiyomi", "demo", "--out", folder, "--store", store], check=True)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    subprocess.run([sys.executable, "-m", "sakiyomi", "explain", "pick-small", "--run", folder], check=True)
+    for picture in ("attention.gif", "attention.png", "hidden.png"):
+        write_atomic(Path("docs") / picture, (folder / picture).read_bytes())
+    return {"minutes": seconds / 60, "peak_mb": peak, "scores": plain(load_scores(folder / "scores.json"))}
+
+
+def seeds_part() -> dict[str, Any]:
+    """The demo's training from three seeds, every condition with 50 trials each."""
+    chosen = preset("pick-small")
+    return {str(seed): trained_and_scored(chosen, f"seed-{seed}", seed=seed) for seed in SEEDS}
+
+
+def demonstrations_part() -> dict[str, Any]:
+    """Success against the number of demonstrations."""
+    chosen, out = preset("pick-small"), {}
+    for n in DEMONSTRATIONS:
+        data = replace(chosen.job.data, episodes=n)
+        fewer = replace(chosen, job=replace(chosen.job, data=data))
+        out[str(n)] = trained_and_scored(fewer, f"demonstrations-{n}", only=("taught", "untaught"))
+    return out
+
+
+def full_part() -> dict[str, Any]:
+    """`sakiyomi train pick`: 64x64 pictures, the published layer sizes."""
+    return trained_and_scored(preset("pick"), "full")
+
+
+def baselines_part() -> dict[str, Any]:
+    """The baselines under the same training."""
+    names = ("pick-joints", "pick-cnn", "pick-mtrnn")
+    return {name: trained_and_scored(preset(name), name, only=("taught", "untaught", "blind")) for name in names}
+
+
+def laws_part() -> dict[str, Any]:
+    """Unroll against stepping, in outputs and gradients; two runs of a seed; stop + resume against no stop."""
+    out: dict[str, Any] = {name: unroll_against_step(name) for name in MODELS}
+    chosen = preset("pick-small")
+    job = replace(chosen.job, train=replace(chosen.job.train, steps=40, save_every=20, validate_every=20))
+    prepare(chosen.source, Path(job.data.store))
+    folders = [RUNS / f"laws-{name}" for name in ("a", "b", "stopped")]
+    for folder in folders:
+        subprocess.run(["rm", "-rf", folder], check=True)
+    train(job, folders[0])
+    train(job, folders[1])
+    stop_at(job, folders[2], 20)
+    train(job, folders[2], resume=True)
+    same = [same_run(folders[0], other) for other in folders[1:]]
+    return {**out, "two_runs_identical": same[0], "resume_identical": same[1]}
+
+
+def latency_part() -> dict[str, Any]:
+    """The closed-loop step of the demo's and of the full-size model, batch 1, CPU, nothing else running."""
+    out = {}
+    for name, run in (("32x32", "seed-0"), ("64x64", "full")):
+        if not (RUNS / run / "weights.safetensors").exists():
+            raise SakiyomiError(f"the latency of {name} needs the run {RUNS / run}; run its part first")
+        seconds = evaluate(load(RUNS / run), 20, only=("untaught",)).latencies
+        out[name] = {f"p{p}_ms": 1e3 * float(np.percentile(seconds, p)) for p in (50, 99)}
+    return out
+
+
+def trained_and_scored(chosen: Preset, name: str, seed: int = 0, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Record, train and score one run, unless runs/bench has it; its scores and seconds of training."""
+    folder = RUNS / name
+    job = replace(chosen.job, train=replace(chosen.job.train, seed=seed))
+    if not (folder / "scores.json").exists():
+        prepare(chosen.source, Path(job.data.store))
+        begin = time.perf_counter()
+        train(job, folder, resume=True)
+        write_atomic(folder / "seconds.json", json.dumps(time.perf_counter() - begin).encode())
+        save_scores(evaluate(load(folder), 50, only=only).scores, folder / "scores.json")
+    scores = load_scores(folder / "scores.json")
+    return {"scores": plain(scores), "seconds": json.loads((folder / "seconds.json").read_bytes())}
+
+
+def unroll_against_step(name: str) -> dict[str, float]:
+    """Largest difference between one unroll and repeated steps, outputs and parameter gradients, float32."""
+    torch.manual_seed(0)
+    model = MODELS[name](MODELS[name].Config())
+    observations = model.example(2, 12)
+    whole, _ = model.unroll(observations)
+    state, steps = model.initial(2), []
+    for t in range(12):
+        prediction, state = model.step({k: v[:, t] for k, v in observations.items()}, state)
+        steps.append(prediction)
+    stepped = {k: torch.stack([s[k] for s in steps], 1) for k in whole}
+    outputs = max(float((whole[k] - stepped[k]).detach().abs().max()) for k in whole)
+    gradients = [
+        torch.autograd.grad(sum(v.square().mean() for v in side.values()), list(model.parameters()))  # pyright: ignore
+        for side in (whole, stepped)
+    ]
+    worst = max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True))
+    return {"outputs": outputs, "gradients": worst}
+
+
+def stop_at(job: Job, folder: Path, step: int) -> None:
+    """Train in another process and press Ctrl-C once `step` has been saved."""
+    script = "import sys; from sakiyomi.job import *; from sakiyomi.train import train; from pathlib import Path;" + (
+        f"train(load_job(Path({str(folder)!r})), Path({str(folder)!r}), resume=True)"
+    )
+    from sakiyomi.job import save_job
+
+    save_job(job, folder)
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    while not (folder / "last.safetensors").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(2)
+    process.wait()
+    stopped = int(json.loads(read_tensors(folder / "last.safetensors")[0]["state"])["step"])
+    if not step <= stopped < job.train.steps:
+        raise SakiyomiError(f"Ctrl-C came too late to measure: stopped at {stopped}")
+
+
+def same_run(a: Path, b: Path) -> bool:
+    """Same logged losses and same last checkpoint, bit for bit."""
+    same_log = (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+    (_, left), (_, right) = read_tensors(a / "last.safetensors"), read_tensors(b / "last.safetensors")
+    return same_log and left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def plain(scores: dict[str, Any]) -> dict[str, Any]:
+    return {name: asdict(score) for name, score in scores.items()}
+
+
+def machine() -> dict[str, str]:
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "seeds": seeds_part,
+    "demonstrations": demonstrations_part,
+    "full": full_part,
+    "baselines": baselines_part,
+    "laws": laws_part,
+    "latency": latency_part,
+    "demo": demo_part,
+}
+
+
+def main(names: list[str]) -> None:
+    for name in [n for n in names or PARTS if n != "page"]:
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+        result = {**PARTS[name](), "machine": machine()}
+        write_atomic(RESULTS / f"{name}.json", json.dumps(result, indent=1).encode())
+    write_page(RESULTS, Path("docs/benchmarks.md"))
+    write_readme_table(RESULTS, Path("README.md"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,184 @@
+"""Verb 3, `sakiyomi evaluate NAME`: scores under a protocol.
+
+    sakiyomi evaluate pick --trials 50
+    sakiyomi compare pick pick-joints
+
+Closed loop: success at taught and untaught places and under harder circumstances, with Wilson's interval; whether an
+attention point follows the cube; what the guard had to change; latency. On recordings: drift of every stream.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.windows import Windows
+from sakiyomi.errors import unknown
+from sakiyomi.rollout import Policy, Trained, Trial, run_trial
+from sakiyomi.scores.drift import Drift, drift
+from sakiyomi.scores.protocol import Protocol, Score, save_scores
+from sakiyomi.scores.statistics import bootstrap, wilson
+from sakiyomi.worlds.pick_cube import HORIZON, RATE, PickCube
+from sakiyomi.worlds.pick_cube_conditions import Condition, conditions
+
+RULE = "cube at least 8 cm above its rest for 0.5 s without a break"
+MOVE_TICK = 5
+KEEP_PICTURES = 10  # trials a condition whose pictures stay in memory, for the report
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found."""
+
+    scores: dict[str, Score]
+    trials: dict[str, list[Trial]]
+    drifts: dict[str, Drift]
+
+    @property
+    def latencies(self) -> np.ndarray:
+        """Seconds of every decision of every trial."""
+        return np.concatenate([trial.seconds for trials in self.trials.values() for trial in trials])
+
+    @property
+    def violations(self) -> dict[str, dict[str, int]]:
+        """Condition -> check of the guard -> ticks on which it failed."""
+        return {
+            name: {check: sum(trial.violations[check] for trial in trials) for check in trials[0].violations}
+            for name, trials in self.trials.items()
+        }
+
+
+def evaluate(
+    trained: Trained,
+    trials: int = 50,
+    seed: int = 10_000,
+    only: Iterable[str] | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> Evaluated:
+    """Run every condition (or `only` those named) and score the validation recordings."""
+    store = EpisodeStore(trained.job.data.store)
+    image_size = store.streams["image"].shape[0]
+    chosen = conditions(trials, seed)
+    for name in only or ():
+        if name not in chosen:
+            raise unknown("condition", name, chosen)
+    chosen = {name: chosen[name] for name in only} if only else chosen
+    world, policy = PickCube(image_size=image_size), Policy(trained)
+    found: dict[str, list[Trial]] = {}
+    scores: dict[str, Score] = {}
+    for number, (name, condition) in enumerate(chosen.items()):
+        blind = mean_picture(store) if condition.blind else None
+        found[name] = []
+        for i, scene in enumerate(condition.scenes):
+            move = condition.moves[i] if condition.moves else None
+            first = condition.first_seed + i
+            trial = run_trial(world, policy, first, scene, blind, HORIZON, move_at=MOVE_TICK, move_to=move)
+            found[name].append(trial if i < KEEP_PICTURES else replace(trial, images=None, predicted_images=None))
+            progress(number * trials + i + 1, len(chosen) * trials, name)
+        scores |= success_scores(name, condition, found[name], image_size)
+        if found[name][0].predicted_attention is not None and not condition.blind:
+            scores |= attention_scores(name, condition, found[name], image_size)
+    world.close()
+    drifts = measure_drift(trained, store)
+    scores |= drift_scores(trained, drifts)
+    everything = Evaluated(scores, found, drifts)
+    scores |= latency_scores(everything.latencies)
+    return everything
+
+
+def save(evaluated: Evaluated, folder: Path) -> None:
+    save_scores(evaluated.scores, folder / "scores.json")
+
+
+def success_scores(name: str, condition: Condition, trials: list[Trial], image_size: int) -> dict[str, Score]:
+    """`success/NAME`: the rule held at any step; `success_last/NAME`: it held at the last one."""
+    out = {}
+    for key, when, wins in (
+        ("success", "any step", [t.success_any for t in trials]),
+        ("success_last", "the last step", [t.success_last for t in trials]),
+    ):
+        interval = wilson(sum(wins), len(wins))
+        protocol = _protocol(condition, len(wins), image_size, f"{RULE}, at {when}", "wilson 95 %")
+        out[f"{key}/{name}"] = Score(f"{key}/{name}", interval.value, interval.low, interval.high, "rate", protocol)
+    return out
+
+
+def attention_scores(name: str, condition: Condition, trials: list[Trial], image_size: int) -> dict[str, Score]:
+    """Median distance between the cube and the one predicted point that follows it best in all trials, in pixels
+    of a 64 x 64 picture, over the ticks before the gripper closes; nothing where no trial has such ticks."""
+    distances = cube_distances(trials, start=MOVE_TICK + 3 if condition.moves else 0)
+    distances = distances[np.isfinite(distances).any(axis=(1, 2))]
+    if not len(distances):
+        return {}
+    interval = bootstrap(np.nanmedian(distances[:, :, nearest_point(distances)], axis=1), np.median)
+    rule = "distance of one predicted point (the same in all trials) to the cube before grasping, median over ticks"
+    protocol = _protocol(condition, len(distances), image_size, f"{rule}, then over trials", "bootstrap 95 %")
+    key = f"attention/{name}"
+    return {key: Score(key, interval.value, interval.low, interval.high, "px of 64", protocol)}
+
+
+def nearest_point(distances: np.ndarray) -> int:
+    """Which of the K points follows the cube best; `distances` as `cube_distances` gives them."""
+    counted = distances[np.isfinite(distances).all(axis=2)]  # [ticks of all trials, K]
+    return int(np.argmin(np.median(counted, axis=0))) if len(counted) else 0
+
+
+def cube_distances(trials: list[Trial], start: int = 0) -> np.ndarray:
+    """[trials, T - 1, K]: each point predicted at tick t to the cube at t + 1, px of 64; NaN once the gripper has
+    begun to close and before tick `start`."""
+    out = []
+    for trial in trials:
+        assert trial.predicted_attention is not None
+        gap = trial.predicted_attention[:-1] - trial.cube_pixels[1:, None]
+        distance = 64 * np.linalg.norm(gap, axis=-1)
+        closing = trial.commands[:-1, -1] < 0.9 * trial.commands[0, -1]
+        distance[np.maximum.accumulate(closing)] = np.nan
+        distance[:start] = np.nan
+        out.append(distance)
+    return np.stack(out)
+
+
+def mean_picture(store: EpisodeStore) -> np.ndarray:
+    """What a blinded policy sees: the mean of all training pictures, uint8 [H, W, 3]."""
+    means = [store.values(entry.id, "image").mean(0) for entry in store.split("train")]
+    return np.mean(means, axis=0).round().astype(np.uint8)
+
+
+def measure_drift(trained: Trained, store: EpisodeStore) -> dict[str, Drift]:
+    windows = Windows(store, "validation", trained.job.data, trained.model.inputs, trained.normalizer)
+    return drift(trained.model, windows.batch(list(range(len(windows)))))
+
+
+def drift_scores(trained: Trained, drifts: dict[str, Drift]) -> dict[str, Score]:
+    out = {}
+    for name, curves in drifts.items():
+        unit = "of 0..1" if name == "image" else "of the range"
+        kinds = {"one_step": curves.one_step, "10_step": curves.k_step[-1:], "free": curves.free_running}
+        for kind, values in kinds.items():
+            key = f"drift_{kind}/{name}"
+            counted = {"one_step": "all steps", "10_step": "10 steps ahead, all starts", "free": "after 5 given steps"}
+            protocol = Protocol(f"{trained.job.data.store}, validation", counted[kind], f"RMS error {unit}", 1, "none")
+            out[key] = Score(key, float(np.nanmean(values)), None, None, unit, protocol)
+    return out
+
+
+def latency_scores(seconds: np.ndarray) -> dict[str, Score]:
+    out = {}
+    for percent in (50, 99):
+        key = f"latency_p{percent}"
+        protocol = Protocol("closed loop", "every tick", "observation to guarded command, batch 1", len(seconds), "all")
+        out[key] = Score(key, 1e3 * float(np.percentile(seconds, percent)), None, None, "ms", protocol)
+    return out
+
+
+def _protocol(condition: Condition, n: int, image_size: int, rule: str, interval: str) -> Protocol:
+    return Protocol(
+        data=f"sakiyomi/PickCube-v0, {image_size}x{image_size}, {condition.description}",
+        counted=f"ticks 1-{HORIZON} at {RATE:g} Hz",
+        rule=rule,
+        n=n,
+        seeds=f"{condition.first_seed}..{condition.first_seed + n - 1}",
+        interval=interval,
+    )

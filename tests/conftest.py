@@ -1,0 +1,24 @@
+"""Stores that many tests read and none may change."""
+
+import pytest
+import synthetic
+from hypothesis import settings
+
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.sources.pick_cube import PickCubeSource
+
+# A busy machine is not a failure.
+settings.register_profile("sakiyomi", deadline=None)
+settings.load_profile("sakiyomi")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    """Four short training episodes of unequal lengths and one for validation; made up."""
+    return synthetic.write(tmp_path_factory.mktemp("synthetic") / "store")
+
+
+@pytest.fixture(scope="session")
+def pick_store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    """Five demonstrations of PickCube at 32 x 32 and two for validation; real physics."""
+    return PickCubeSource(episodes=5, validation=2, image_size=32).record(tmp_path_factory.mktemp("pick") / "store")

@@ -1,0 +1,169 @@
+"""The command line as a user meets it: the whole path, small, and what a slip of the fingers gets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sakiyomi.__main__ import main
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.sources.pick_cube import PickCubeSource
+from sakiyomi.run import read_metrics
+from sakiyomi.scores.protocol import load_scores
+
+SMALL = ["--train.batch-size", "4", "--train.validate-every", "10"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recordings and two trained runs, made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("user")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        few = ["--episodes", "10", "--validation", "5"]
+        assert main(["prepare", "pick-small", *few]) == 0
+        assert main(["train", "pick-small", "--train.steps", "25", *SMALL]) == 0
+        assert main(["train", "pick-joints", "--train.steps", "25", *SMALL]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What came on standard error: one line."""
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_prepare_and_train_leave_what_they_promise(here: Path) -> None:
+    store = EpisodeStore(here / "data/pick-small")
+    assert len(store.split("train")) == 10
+    assert all(entry.meta["success"] for entry in store.entries)
+    names = {p.name for p in (here / "runs/pick-small").iterdir()}
+    wanted = {"job.json", "normalizer.json", "limits.json", "weights.safetensors", "last.safetensors", "metrics.jsonl"}
+    assert wanted | {"tensorboard"} <= names
+    assert read_metrics(here / "runs/pick-small")[-1]["step"] == 25
+
+
+def test_evaluate_compare_and_the_protocol(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    only = ["--only", "taught", "blind"]
+    assert main(["evaluate", "pick-small", "--trials", "2", *only]) == 0
+    assert main(["evaluate", "pick-joints", "--trials", "2", *only]) == 0
+    scores = load_scores(here / "runs/pick-small/scores.json")
+    assert scores["success/taught"].protocol.n == 2
+    assert {"success/blind", "attention/taught", "drift_free/joints", "latency_p99"} <= scores.keys()
+    assert main(["compare", "pick-small", "pick-joints"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "pick-joints", "--trials", "3", *only]) == 0
+    assert main(["compare", "pick-small", "pick-joints"]) == 1
+    assert "n: 2 against 3" in said(capsys)
+
+
+def test_rollout_and_explain_leave_pictures(here: Path) -> None:
+    assert main(["rollout", "pick-small", "--place", "0.5", "0.0", "--realtime"]) == 0
+    facts = json.loads((here / "runs/pick-small/rollout.json").read_bytes())
+    assert facts["rate_asked_hz"] == pytest.approx(10)
+    assert 9 < facts["rate_true_hz"] < 11
+    assert facts["latency_p50_ms"] <= facts["latency_p99_ms"]
+    assert set(facts["violations"]) == {"finite", "position", "learned_range", "velocity", "acceleration", "late"}
+    assert main(["rollout", "pick-small", "--recording", "00003"]) == 0
+    assert main(["explain", "pick-small", "--trials", "3"]) == 0
+    for name in ("rollout.gif", "recording.gif", "attention.gif", "attention.png", "hidden.png", "commands.png"):
+        with Image.open(here / "runs/pick-small" / name) as picture:
+            assert picture.width > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trian", "pick"], "did you mean 'train'?"),
+        (["train", "pik"], "did you mean 'pick'?"),
+        (["train", "pick", "--train.stps", "3"], "did you mean '--train.steps'?"),
+        (["evaluate", "pick-smal"], "did you mean 'pick-small'?"),
+        (["evaluate", "pick-small", "--only", "taugt"], "did you mean 'taught'?"),
+        (["rollout", "pick-small", "--recording", "9"], "unknown episode '9'"),
+        (["train", "pick-small"], "holds a run already"),
+        (["train", "pick", "--data.store", "nowhere"], "nowhere does not exist"),
+        (["train", "pick", "--data.store", "data/pick-small", "--out", "x"], "the model was built for"),
+        (["train", "pick-small", "--data.steps", "50", "--out", "x"], "shorter than the window of 50"),
+        (["train", "pick-small", "--train.device", "tpu", "--out", "x"], "unknown device 'tpu'"),
+        (["prepare", "pick-small", "--episodes", "11"], "episodes 10 there, 11 asked"),
+        (["compare", "pick-small"], "compare takes two runs"),
+    ],
+)
+def test_a_slip_gets_one_line_and_a_cure(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    capsys.readouterr()
+    assert main(words) == 1
+    assert expected in said(capsys)
+
+
+def test_help_lists_verbs_names_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "rollout" in text
+    assert "pick-small" in text
+    with pytest.raises(SystemExit) as leaving:
+        main(["train", "pick", "--help"])
+    assert leaving.value.code == 0
+    assert "--model.points" in capsys.readouterr().out
+
+
+def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(here: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "sakiyomi", "train", "pick-small", "--out", str(run), *SMALL]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while len(read_metrics(run)) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with --resume" in error
+    assert error.count("\n") == 1
+    assert (run / "last.safetensors").exists()
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path: Path) -> None:
+    """Files of more than 200 kB are refused by the system, as by a disk that has filled up."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000));"
+    script = limit + "import sys; from sakiyomi.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    store = tmp_path / "store"
+    PickCubeSource(episodes=5, validation=2, image_size=32).record(store)
+    arguments = ["train", "pick-small", "--data.store", str(store), "--out", str(tmp_path / "run")]
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--train.steps", "20", "--train.save-every", "10"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "could not write" in ended.stderr
+    assert len(EpisodeStore(store).entries) == 7
+
+
+def test_the_demo_makes_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--steps", "12", "--trials", "2"]) == 0
+    page = (tmp_path / "runs/demo/report.html").read_text()
+    assert "picks up" in page or "pick up a cube" in page
+    assert page.count("data:image/") >= 6
+    scores = load_scores(tmp_path / "runs/demo/scores.json")
+    assert {f"success/{n}" for n in ("taught", "untaught", "blind", "light", "camera", "distractor")} <= scores.keys()
+    # A second call finds everything done and only drives and reports again.
+    assert main(["demo", "--steps", "12", "--trials", "2"]) == 0

@@ -1,0 +1,90 @@
+"""Out of the recording's units and back again without loss."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.normalize import Normalizer, Scale
+from sakiyomi.data.windows import covered_streams
+from sakiyomi.errors import SakiyomiError
+
+
+@pytest.fixture(scope="module")
+def normalizer(store: EpisodeStore) -> Normalizer:
+    return Normalizer.fit(store, covered_streams(store, ("image", "joints")))
+
+
+def of_training(store: EpisodeStore, stream: str) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([store.values(entry.id, stream) for entry in store.split("train")]))
+
+
+def test_joints_round_trip(store: EpisodeStore, normalizer: Normalizer) -> None:
+    for stream in ("joints", "command"):
+        values = of_training(store, stream)
+        back = normalizer.decode("joints", normalizer.encode("joints", values))
+        torch.testing.assert_close(back, values.double(), atol=1e-6, rtol=0)
+    far = torch.tensor([[50.0, -30.0, 20.0]])  # outside of what was seen: still no clipping
+    torch.testing.assert_close(normalizer.decode("joints", normalizer.encode("joints", far)), far.double())
+
+
+def test_training_data_fills_the_range(store: EpisodeStore, normalizer: Normalizer) -> None:
+    """Commands are in the joints' unit and share their scale: the two together reach 0.1 and 0.9."""
+    both = torch.cat([normalizer.encode("joints", of_training(store, s)) for s in ("joints", "command")])
+    torch.testing.assert_close(both.amin(0)[:2], torch.full((2,), 0.1))
+    torch.testing.assert_close(both.amax(0)[:2], torch.full((2,), 0.9))
+
+
+def test_the_validation_split_is_not_asked(store: EpisodeStore, normalizer: Normalizer) -> None:
+    far = normalizer.encode("joints", torch.from_numpy(store.values("validation", "joints")))
+    assert (far - 0.5).abs().max() > 0.5
+
+
+def test_a_joint_that_never_moves(store: EpisodeStore, normalizer: Normalizer) -> None:
+    still = of_training(store, "joints")
+    assert len(still[:, 2].unique()) == 1
+    encoded = normalizer.encode("joints", still)
+    torch.testing.assert_close(encoded[:, 2], torch.full_like(encoded[:, 2], 0.5))
+    torch.testing.assert_close(normalizer.decode("joints", encoded)[:, 2], still[:, 2].double())
+
+
+def test_every_byte_of_a_picture_round_trips(normalizer: Normalizer) -> None:
+    pictures = torch.arange(256, dtype=torch.uint8).reshape(2, 1, 8, 16).expand(2, 3, 8, 16).movedim(1, -1)
+    encoded = normalizer.encode("image", pictures)
+    assert encoded.shape == (2, 3, 8, 16)
+    assert (encoded.min(), encoded.max()) == (0, 1)
+    back = normalizer.decode("image", encoded)
+    assert back.dtype == torch.uint8
+    assert torch.equal(back, pictures)
+    wild = normalizer.decode("image", torch.tensor([-3.0, 7.0]).reshape(2, 1, 1))
+    assert wild.flatten().tolist() == [0, 255]
+
+
+def test_axes_before_the_last_are_free(normalizer: Normalizer) -> None:
+    values = torch.rand(2, 5, 3)
+    whole = normalizer.encode("joints", values)
+    assert torch.equal(whole[1, 2], normalizer.encode("joints", values[1, 2]))
+
+
+def test_json_round_trip(tmp_path: Path, normalizer: Normalizer) -> None:
+    normalizer.save(tmp_path / "normalizer.json")
+    assert Normalizer.load(tmp_path / "normalizer.json").scales == normalizer.scales
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[1]", b'{"joints": {"kind": "smell"}}'])
+def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "normalizer.json").write_bytes(content)
+    with pytest.raises(SakiyomiError, match=r"normalizer\.json"):
+        Normalizer.load(tmp_path / "normalizer.json")
+
+
+def test_wrong_channels_and_names_are_refused() -> None:
+    normalizer = Normalizer({"joints": Scale("joints", (0.0, 0.0), (1.0, 1.0))})
+    for call in (normalizer.encode, normalizer.decode):
+        with pytest.raises(SakiyomiError, match=r"'joints' has 2 channels, got values of shape \[5, 3\]"):
+            call("joints", torch.zeros(5, 3))
+        with pytest.raises(SakiyomiError, match="did you mean 'joints'"):
+            call("joint", torch.zeros(5, 2))

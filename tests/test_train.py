@@ -1,0 +1,179 @@
+"""The loop: a step follows from (seed, step) alone, and nothing already good is lost."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sakiyomi.data.augment import Augment
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.windows import Data
+from sakiyomi.errors import SakiyomiError
+from sakiyomi.job import Job, Train, load_job, save_job
+from sakiyomi.models import SARNN, JointRNN
+from sakiyomi.rollout import load
+from sakiyomi.run import Interrupted, read_metrics, read_tensors
+from sakiyomi.schedules import LearningRate, Weight
+from sakiyomi.train import train, weigh
+
+
+@pytest.fixture
+def job(store: EpisodeStore) -> Job:
+    """Thirty small steps with every source of randomness on."""
+    return Job(
+        model=SARNN.Config(joints=3, height=16, width=16, points=2, hidden=8, image_loss_fraction=0.5),
+        data=Data(str(store.folder)),
+        augment=Augment(light=0.2, flicker=0.1, colour=0.1, shift=1, patch=0.5),
+        train=Train(
+            steps=30,
+            batch_size=3,
+            learning_rate=LearningRate(1e-2, 5, "cosine"),
+            losses={"image": Weight(0.1), "joints": Weight(1.0), "points": Weight(0.1, "s", 20)},
+            validate_every=10,
+            save_every=10,
+            log_every=1,
+        ),
+    )
+
+
+def same_run(a: Path, b: Path) -> bool:
+    (_, left), (_, right) = read_tensors(a / "last.safetensors"), read_tensors(b / "last.safetensors")
+    assert left.keys() == right.keys()
+    return read_metrics(a) == read_metrics(b) and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def interrupt_after(folder: Path, lines: int) -> threading.Thread:
+    """Press Ctrl-C once so many steps are logged."""
+
+    def wait_and_press() -> None:
+        while len(read_metrics(folder)) < lines:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait_and_press, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_two_runs_of_a_seed_are_identical_and_another_seed_differs(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path / "a")
+    train(job, tmp_path / "b")
+    train(replace(job, train=replace(job.train, seed=1)), tmp_path / "c")
+    assert same_run(tmp_path / "a", tmp_path / "b")
+    assert not same_run(tmp_path / "a", tmp_path / "c")
+
+
+def test_ctrl_c_and_resume_is_no_stop(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path / "whole")
+    presser = interrupt_after(tmp_path / "stopped", 7)
+    with pytest.raises(Interrupted, match="--resume"):
+        train(job, tmp_path / "stopped")
+    presser.join()
+    train(job, tmp_path / "stopped", resume=True)
+    assert same_run(tmp_path / "whole", tmp_path / "stopped")
+    header, _ = read_tensors(tmp_path / "stopped/weights.safetensors")
+    assert header == read_tensors(tmp_path / "whole/weights.safetensors")[0]
+
+
+def test_looking_at_the_validation_split_changes_nothing(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path / "often")
+    train(replace(job, train=replace(job.train, validate_every=1000)), tmp_path / "never")
+    _, often = read_tensors(tmp_path / "often/last.safetensors")
+    _, never = read_tensors(tmp_path / "never/last.safetensors")
+    assert all(torch.equal(often[k], never[k]) for k in often)
+
+
+def test_it_learns(job: Job, tmp_path: Path) -> None:
+    steps = replace(job.train, steps=150)
+    train(replace(job, augment=Augment(), train=steps), tmp_path)
+    joints = [r["joints"] for r in read_metrics(tmp_path) if "joints" in r]
+    assert joints[-1] < joints[0] / 10
+
+
+def test_early_stopping_stops(job: Job, tmp_path: Path) -> None:
+    still = replace(job.train, learning_rate=LearningRate(0.0), patience=2, steps=1000)
+    ended = train(replace(job, train=still), tmp_path)
+    assert ended.stopped_early
+    assert ended.steps == 30  # the best at 10, worse at 20 and 30
+    assert ended.best_step == 10
+
+
+def test_a_loss_that_is_no_number_says_what_where_and_which_checkpoint(job: Job, tmp_path: Path) -> None:
+    wild = replace(job.train, learning_rate=LearningRate(1e30), clip=0.0)
+    with pytest.raises(SakiyomiError, match=r"became (nan|inf) at step \d+; none was written yet") as raised:
+        train(replace(job, train=wild), tmp_path / "wild")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_good_checkpoint_survives_a_later_explosion(job: Job, tmp_path: Path) -> None:
+    train(replace(job, train=replace(job.train, steps=20)), tmp_path)
+    last = tmp_path / "last.safetensors"
+    _, before = read_tensors(last)
+    wild = replace(job, train=replace(job.train, steps=40, learning_rate=LearningRate(1e30), clip=0.0))
+    save_job(wild, tmp_path)  # somebody edits the job and goes on
+    with pytest.raises(SakiyomiError, match=f"the last good checkpoint is {last}"):
+        train(wild, tmp_path, resume=True)
+    header, after = read_tensors(last)
+    assert '"step": 20' in header["state"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_is_not_overwritten(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path)
+    with pytest.raises(SakiyomiError, match=r"holds a run already.*--resume"):
+        train(job, tmp_path)
+
+
+def test_resume_refuses_another_job_and_another_model(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path)
+    with pytest.raises(SakiyomiError, match="train differs"):
+        train(replace(job, train=replace(job.train, batch_size=2)), tmp_path, resume=True)
+    other = replace(job, model=JointRNN.Config(joints=3), train=replace(job.train, losses={"joints": Weight()}))
+    train(other, tmp_path / "other")
+    (tmp_path / "weights.safetensors").write_bytes((tmp_path / "other/weights.safetensors").read_bytes())
+    with pytest.raises(SakiyomiError, match="holds a JointRNN, not a SARNN"):
+        load(tmp_path)
+
+
+def test_a_checkpoint_of_other_sizes_is_refused_by_name(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path / "a")
+    train(replace(job, model=replace(job.model, hidden=9)), tmp_path / "b")  # pyright: ignore
+    (tmp_path / "a/weights.safetensors").write_bytes((tmp_path / "b/weights.safetensors").read_bytes())
+    with pytest.raises(SakiyomiError, match="hidden: 9 there, 8 asked"):
+        load(tmp_path / "a")
+
+
+def test_a_damaged_checkpoint_is_said(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path)
+    whole = (tmp_path / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SakiyomiError, match="no whole safetensors file"):
+        load(tmp_path)
+
+
+def test_the_job_comes_back_from_its_file(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path)
+    assert load_job(tmp_path) == job
+    text = (tmp_path / "job.json").read_text()
+    (tmp_path / "job.json").write_text(text.replace('"steps": 30', '"steps": "many"'))
+    with pytest.raises(SakiyomiError, match=r"Expected `int`, got `str` - at `\$.steps`"):
+        load_job(tmp_path)
+
+
+def test_every_loss_needs_a_weight(job: Job, tmp_path: Path) -> None:
+    with pytest.raises(SakiyomiError, match="losses"):
+        train(replace(job, train=replace(job.train, losses={"joints": Weight()})), tmp_path)
+
+
+def test_padding_counts_nothing_not_even_nan() -> None:
+    config = Train(losses={"a": Weight(2.0), "b": Weight(1.0, "linear", 10)})
+    mask = torch.tensor([[1.0, 1.0, 0.0]])
+    losses = {"a": torch.tensor([[1.0, 3.0, float("nan")]]), "b": torch.tensor([[4.0, 4.0, 1e9]])}
+    total, means = weigh(losses, mask, config, step=5)
+    assert float(means["a"]) == 2.0
+    assert float(total) == 2 * 2.0 + 0.5 * 4.0
