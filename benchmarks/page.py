@@ -63,7 +63,7 @@ def write_readme_table(results: Path, readme: Path) -> None:
             rows.append(_readme_row("pick", "64x64", [found]))
         else:
             rows += [_readme_row(preset, "32x32", [result]) for preset, result in found.items()]
-    header = ("preset", "data", "command", "seconds of training, 2 cores", "success: taught / untaught / blind")
+    header = ("preset", "data", "command", "seconds of training on threads", "success: taught / untaught / blind")
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
     write_atomic(readme, f"{before}{BEGIN}\n{table(header, rows)}{END}{after}".encode())
@@ -71,11 +71,11 @@ def write_readme_table(results: Path, readme: Path) -> None:
 
 def _readme_row(preset: str, pictures: str, results: list[dict[str, Any]]) -> tuple[str, ...]:
     means = [np.mean([r["scores"][f"success/{n}"]["value"] for r in results]) for n in ("taught", "untaught", "blind")]
-    seconds = np.mean([r["seconds"] for r in results])
+    cost = f"{np.mean([r['seconds'] for r in results]):.0f} on {results[0]['threads']}"
     seeds = f", mean of {len(results)} seeds" if len(results) > 1 else ""
     data = f"MuJoCo arm, {pictures}, 120 demonstrations"
     score = " / ".join(rate(float(m)) for m in means) + seeds
-    return f"`{preset}`", data, f"`sakiyomi train {preset}`", f"{seconds:.0f}", score
+    return f"`{preset}`", data, f"`sakiyomi train {preset}`", cost, score
 
 
 def _seeds(result: dict[str, Any]) -> str:
@@ -89,7 +89,7 @@ def _seeds(result: dict[str, Any]) -> str:
         rows.append(
             (name, rate(float(np.mean(each))), ", ".join(map(rate, each)), rate(float(np.mean(last))), followed)
         )
-    seconds = ", ".join(f"{r['seconds']:.0f}" for r in result.values())
+    seconds = ", ".join(f"{r['seconds']:.0f} on {r['threads']} threads" for r in result.values())
     header = (
         "condition",
         "success, mean",
@@ -119,7 +119,7 @@ def _demo(result: dict[str, Any]) -> str:
 
 
 def _full(result: dict[str, Any]) -> str:
-    rows = [("minutes of training", f"{result['seconds'] / 60:.1f}")]
+    rows = [(f"minutes of training on {result['threads']} threads", f"{result['seconds'] / 60:.1f}")]
     for name in CONDITIONS:
         if f"success/{name}" in result["scores"]:
             rows.append((f"success, {name}", interval(result["scores"][f"success/{name}"])))
@@ -141,10 +141,16 @@ def _demonstrations(result: dict[str, Any]) -> str:
 
 def _baselines(result: dict[str, Any]) -> str:
     rows = [
-        (name, *(interval(r["scores"][f"success/{n}"]) for n in ("taught", "untaught", "blind")), f"{r['seconds']:.0f}")
+        (
+            name,
+            *(interval(r["scores"][f"success/{n}"]) for n in ("taught", "untaught", "blind")),
+            f"{r['seconds']:.0f} on {r['threads']}",
+        )
         for name, r in result.items()
     ]
-    return f"## Baselines\n\n{table(('preset', 'taught', 'untaught', 'blind', 'seconds of training'), rows)}\n"
+    return (
+        f"## Baselines\n\n{table(('preset', 'taught', 'untaught', 'blind', 'seconds of training on threads'), rows)}\n"
+    )
 
 
 def _laws(result: dict[str, Any]) -> str:

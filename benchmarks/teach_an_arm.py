@@ -27,7 +27,7 @@ from benchmarks.page import write_page, write_readme_table
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.evaluate import evaluate
 from sakiyomi.files import write_atomic
-from sakiyomi.job import Job
+from sakiyomi.job import Job, save_job
 from sakiyomi.models import MODELS
 from sakiyomi.prepare import prepare
 from sakiyomi.presets import Preset, preset
@@ -39,6 +39,7 @@ from sakiyomi.train import train
 RESULTS, RUNS = Path("benchmarks/results"), Path("runs/bench")
 SEEDS = (0, 1, 2)
 DEMONSTRATIONS = (5, 10, 25, 50, 100)
+BASELINES = ("pick-joints", "pick-cnn", "pick-mtrnn")
 
 
 def demo_part() -> dict[str, Any]:
@@ -58,18 +59,12 @@ def demo_part() -> dict[str, Any]:
 
 def seeds_part() -> dict[str, Any]:
     """The demo's training from three seeds, every condition with 50 trials each."""
-    chosen = preset("pick-small")
-    return {str(seed): trained_and_scored(chosen, f"seed-{seed}", seed=seed) for seed in SEEDS}
+    return {str(seed): seed_run(seed) for seed in SEEDS}
 
 
 def demonstrations_part() -> dict[str, Any]:
     """Success against the number of demonstrations."""
-    chosen, out = preset("pick-small"), {}
-    for n in DEMONSTRATIONS:
-        data = replace(chosen.job.data, episodes=n)
-        fewer = replace(chosen, job=replace(chosen.job, data=data))
-        out[str(n)] = trained_and_scored(fewer, f"demonstrations-{n}", only=("taught", "untaught"))
-    return out
+    return {str(n): demonstrations_run(n) for n in DEMONSTRATIONS}
 
 
 def full_part() -> dict[str, Any]:
@@ -79,8 +74,7 @@ def full_part() -> dict[str, Any]:
 
 def baselines_part() -> dict[str, Any]:
     """The baselines under the same training."""
-    names = ("pick-joints", "pick-cnn", "pick-mtrnn")
-    return {name: trained_and_scored(preset(name), name, only=("taught", "untaught", "blind")) for name in names}
+    return {name: baseline_run(name) for name in BASELINES}
 
 
 def laws_part() -> dict[str, Any]:
@@ -111,6 +105,20 @@ def latency_part() -> dict[str, Any]:
     return out
 
 
+def seed_run(seed: int) -> dict[str, Any]:
+    return trained_and_scored(preset("pick-small"), f"seed-{seed}", seed=seed)
+
+
+def demonstrations_run(n: int) -> dict[str, Any]:
+    chosen = preset("pick-small")
+    fewer = replace(chosen, job=replace(chosen.job, data=replace(chosen.job.data, episodes=n)))
+    return trained_and_scored(fewer, f"demonstrations-{n}", only=("taught", "untaught"))
+
+
+def baseline_run(name: str) -> dict[str, Any]:
+    return trained_and_scored(preset(name), name, only=("taught", "untaught", "blind"))
+
+
 def trained_and_scored(chosen: Preset, name: str, seed: int = 0, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """Record, train and score one run, unless runs/bench has it; its scores and seconds of training."""
     folder = RUNS / name
@@ -119,10 +127,11 @@ def trained_and_scored(chosen: Preset, name: str, seed: int = 0, only: tuple[str
         prepare(chosen.source, Path(job.data.store))
         begin = time.perf_counter()
         train(job, folder, resume=True)
-        write_atomic(folder / "seconds.json", json.dumps(time.perf_counter() - begin).encode())
+        cost = {"seconds": time.perf_counter() - begin, "threads": torch.get_num_threads()}
+        write_atomic(folder / "cost.json", json.dumps(cost).encode())
         save_scores(evaluate(load(folder), 50, only=only).scores, folder / "scores.json")
     scores = load_scores(folder / "scores.json")
-    return {"scores": plain(scores), "seconds": json.loads((folder / "seconds.json").read_bytes())}
+    return {"scores": plain(scores), **json.loads((folder / "cost.json").read_bytes())}
 
 
 def unroll_against_step(name: str) -> dict[str, float]:
@@ -150,8 +159,6 @@ def stop_at(job: Job, folder: Path, step: int) -> None:
     script = "import sys; from sakiyomi.job import *; from sakiyomi.train import train; from pathlib import Path;" + (
         f"train(load_job(Path({str(folder)!r})), Path({str(folder)!r}), resume=True)"
     )
-    from sakiyomi.job import save_job
-
     save_job(job, folder)
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     while not (folder / "last.safetensors").exists() and process.poll() is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.windows import Windows
+from sakiyomi.data.windows import Batch, Windows
 from sakiyomi.errors import unknown
 from sakiyomi.rollout import Policy, Trained, Trial, run_trial
 from sakiyomi.scores.drift import Drift, drift
@@ -81,8 +81,9 @@ def evaluate(
         if found[name][0].predicted_attention is not None and not condition.blind:
             scores |= attention_scores(name, condition, found[name], image_size)
     world.close()
-    drifts = measure_drift(trained, store)
-    scores |= drift_scores(trained, drifts)
+    windows = validation_windows(trained, store)
+    drifts = drift(trained.model, windows)
+    scores |= drift_scores(trained.job.data.store, len(windows.mask), drifts)
     everything = Evaluated(scores, found, drifts)
     scores |= latency_scores(everything.latencies)
     return everything
@@ -133,7 +134,7 @@ def cube_distances(trials: list[Trial], start: int = 0) -> np.ndarray:
         assert trial.predicted_attention is not None
         gap = trial.predicted_attention[:-1] - trial.cube_pixels[1:, None]
         distance = 64 * np.linalg.norm(gap, axis=-1)
-        closing = trial.commands[:-1, -1] < 0.9 * trial.commands[0, -1]
+        closing = trial.commands[:-1, -1] < 0.9 * trial.joints[0, -1]
         distance[np.maximum.accumulate(closing)] = np.nan
         distance[:start] = np.nan
         out.append(distance)
@@ -146,12 +147,14 @@ def mean_picture(store: EpisodeStore) -> np.ndarray:
     return np.mean(means, axis=0).round().astype(np.uint8)
 
 
-def measure_drift(trained: Trained, store: EpisodeStore) -> dict[str, Drift]:
+def validation_windows(trained: Trained, store: EpisodeStore) -> Batch:
+    """All windows of the validation split, in one batch."""
     windows = Windows(store, "validation", trained.job.data, trained.model.inputs, trained.normalizer)
-    return drift(trained.model, windows.batch(list(range(len(windows)))))
+    return windows.batch(list(range(len(windows))))
 
 
-def drift_scores(trained: Trained, drifts: dict[str, Drift]) -> dict[str, Score]:
+def drift_scores(data: str, windows: int, drifts: dict[str, Drift]) -> dict[str, Score]:
+    """Means over the curves of `drift`, measured on so many windows of `data`."""
     out = {}
     for name, curves in drifts.items():
         unit = "of 0..1" if name == "image" else "of the range"
@@ -159,8 +162,10 @@ def drift_scores(trained: Trained, drifts: dict[str, Drift]) -> dict[str, Score]
         for kind, values in kinds.items():
             key = f"drift_{kind}/{name}"
             counted = {"one_step": "all steps", "10_step": "10 steps ahead, all starts", "free": "after 5 given steps"}
-            protocol = Protocol(f"{trained.job.data.store}, validation", counted[kind], f"RMS error {unit}", 1, "none")
-            out[key] = Score(key, float(np.nanmean(values)), None, None, unit, protocol)
+            protocol = Protocol(f"{data}, validation", counted[kind], f"RMS error {unit}", windows, "none")
+            counted_values = values[np.isfinite(values)]  # steps that some window has, of a model that did not explode
+            if len(counted_values):
+                out[key] = Score(key, float(counted_values.mean()), None, None, unit, protocol)
     return out
 
 

@@ -28,10 +28,11 @@ def pick() -> Preset:
     """Full size: 64x64 pictures, the published layer sizes."""
     small = pick_small()
     model = SARNN.Config(height=64, width=64, image_loss_fraction=1 / 6)
+    augment = replace(small.job.augment, shift=2)
     return Preset(
         "a MuJoCo arm picks up a cube; SARNN, 64x64 pictures, published sizes",
         PickCubeSource(image_size=64),
-        replace(small.job, model=model, data=Data("data/pick")),
+        replace(small.job, model=model, data=Data("data/pick"), augment=augment),
     )
 
 
@@ -39,7 +40,7 @@ def pick_small() -> Preset:
     """What `make demo` runs: 32x32 pictures, some minutes on two cores."""
     model = SARNN.Config(height=32, width=32, points=6, hidden=64, temperature=0.01, image_loss_fraction=1 / 6)
     train = Train(
-        steps=2000,
+        steps=2400,
         batch_size=8,
         learning_rate=LearningRate(peak=3e-3, warmup=100, decay="cosine"),
         losses={
@@ -49,7 +50,7 @@ def pick_small() -> Preset:
             "points": Weight(0.1, curve="s", end=1000),
         },
     )
-    augment = Augment(light=0.3, flicker=0.05, colour=0.1, patch=0.3, patch_size=0.3)
+    augment = Augment(light=0.3, flicker=0.05, colour=0.1, shift=1, patch=0.3, patch_size=0.3)
     return Preset(
         "the same arm, 32x32 pictures: what `make demo` runs",
         PickCubeSource(image_size=32),

@@ -206,7 +206,7 @@ def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tup
     for name, loss in losses.items():
         if loss.shape != mask.shape:
             raise SakiyomiError(f"loss {name!r} has shape {list(loss.shape)}, expected {list(mask.shape)} (B, T)")
-        # A product would let a NaN of the padding through.
+        # Not a product: what stands in the padding must not count, whatever it is.
         means[name] = torch.where(mask > 0, loss.float(), 0.0).sum() / count
     total = torch.stack([cfg.losses[name].at(step) * mean for name, mean in means.items()]).sum()
     return total, {name: mean.detach() for name, mean in means.items()}

@@ -77,7 +77,8 @@ def test_rollout_and_explain_leave_pictures(here: Path) -> None:
     assert main(["rollout", "pick-small", "--place", "0.5", "0.0", "--realtime"]) == 0
     facts = json.loads((here / "runs/pick-small/rollout.json").read_bytes())
     assert facts["rate_asked_hz"] == pytest.approx(10)
-    assert 9 < facts["rate_true_hz"] < 11
+    assert facts["rate_true_hz"] < 10.5
+    assert facts["rate_true_hz"] > 9 or facts["late_ticks"] > 0  # a machine too busy to keep it has to say so
     assert facts["latency_p50_ms"] <= facts["latency_p99_ms"]
     assert set(facts["violations"]) == {"finite", "position", "learned_range", "velocity", "acceleration", "late"}
     assert main(["rollout", "pick-small", "--recording", "00003"]) == 0

@@ -1,5 +1,6 @@
 """A score and how it was measured. Two scores of different protocols refuse to be compared."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -75,6 +76,10 @@ def compare(a: dict[str, Score], b: dict[str, Score]) -> list[Difference]:
 
 
 def save_scores(scores: dict[str, Score], path: Path) -> None:
+    """Raises SakiyomiError for a score that is no finite number: JSON has none such."""
+    for name, score in scores.items():
+        if not math.isfinite(score.value):
+            raise SakiyomiError(f"score {name!r} is {score.value}; leave it out, or mend what it measures")
     write_atomic(path, msgspec.json.format(msgspec.json.encode(scores)))
 
 
