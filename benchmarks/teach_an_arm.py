@@ -27,7 +27,7 @@ from benchmarks.page import write_page, write_readme_table
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.evaluate import evaluate
 from sakiyomi.files import write_atomic
-from sakiyomi.job import Job, save_job
+from sakiyomi.job import Job, load_job, save_job
 from sakiyomi.models import MODELS
 from sakiyomi.prepare import prepare
 from sakiyomi.presets import Preset, preset
@@ -45,8 +45,10 @@ BASELINES = ("pick-joints", "pick-cnn", "pick-mtrnn")
 def demo_part() -> dict[str, Any]:
     """`sakiyomi demo` from nothing, as its own process: time and peak memory."""
     folder, store = RUNS / "demo", Path("data/bench-demo")
-    if (folder / "scores.json").exists():
-        raise SakiyomiError(f"{folder} and {store} are there; remove both to measure the demo from nothing")
+    if (RESULTS / "demo.json").exists() and folder.exists():
+        return {k: v for k, v in json.loads((RESULTS / "demo.json").read_bytes()).items() if k != "machine"}
+    if folder.exists() or store.exists():
+        raise SakiyomiError(f"{folder} or {store} is there; remove both to measure the demo from nothing")
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-m", "sakiyomi", "demo", "--out", folder, "--store", store], check=True)
     seconds = time.perf_counter() - begin
@@ -123,15 +125,23 @@ def trained_and_scored(chosen: Preset, name: str, seed: int = 0, only: tuple[str
     """Record, train and score one run, unless runs/bench has it; its scores and seconds of training."""
     folder = RUNS / name
     job = replace(chosen.job, train=replace(chosen.job.train, seed=seed))
-    if not (folder / "scores.json").exists():
+    if (folder / "job.json").exists() and load_job(folder) != job:
+        raise SakiyomiError(f"{folder} holds a run of another job; remove it to measure this one")
+    cost = folder / "cost.json"
+    if not cost.exists():
         prepare(chosen.source, Path(job.data.store))
+        spent = folder / "spent.json"  # of trainings that were interrupted
+        before = json.loads(spent.read_bytes()) if spent.exists() else 0.0
         begin = time.perf_counter()
-        train(job, folder, resume=True)
-        cost = {"seconds": time.perf_counter() - begin, "threads": torch.get_num_threads()}
-        write_atomic(folder / "cost.json", json.dumps(cost).encode())
+        try:
+            train(job, folder, resume=True)
+        finally:
+            seconds = before + time.perf_counter() - begin
+            write_atomic(spent, json.dumps(seconds).encode())
+        write_atomic(cost, json.dumps({"seconds": seconds, "threads": torch.get_num_threads()}).encode())
+    if not (folder / "scores.json").exists():
         save_scores(evaluate(load(folder), 50, only=only).scores, folder / "scores.json")
-    scores = load_scores(folder / "scores.json")
-    return {"scores": plain(scores), **json.loads((folder / "cost.json").read_bytes())}
+    return {"scores": plain(load_scores(folder / "scores.json")), **json.loads(cost.read_bytes())}
 
 
 def unroll_against_step(name: str) -> dict[str, float]:
@@ -207,6 +217,11 @@ def main(names: list[str]) -> None:
             raise unknown("part", name, PARTS)
         result = {**PARTS[name](), "machine": machine()}
         write_atomic(RESULTS / f"{name}.json", json.dumps(result, indent=1).encode())
+        write_pages()
+    write_pages()
+
+
+def write_pages() -> None:
     write_page(RESULTS, Path("docs/benchmarks.md"))
     write_readme_table(RESULTS, Path("README.md"))
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class SakiyomiError(Exception):
     """Something the user can mend: the message says what was wrong, what came, what exists, what to do."""
 
+    status = 1
+    """Exit status of a command that ends with it."""
+
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> SakiyomiError:
     """An error for a name that does not exist, with the nearest one that does.

@@ -1,7 +1,7 @@
 """Verb 3, `sakiyomi evaluate NAME`: scores under a protocol.
 
     sakiyomi evaluate pick --trials 50
-    sakiyomi compare pick pick-joints
+    sakiyomi compare pick-small pick-joints
 
 Closed loop: success at taught and untaught places and under harder circumstances, with Wilson's interval; whether an
 attention point follows the cube; what the guard had to change; latency. On recordings: drift of every stream.
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.windows import Batch, Windows
+from sakiyomi.data.windows import Batch, Data, Windows, training_entries
 from sakiyomi.errors import unknown
-from sakiyomi.rollout import Policy, Trained, Trial, run_trial
+from sakiyomi.rollout import Policy, Trained, Trial, picture_size, run_trial
 from sakiyomi.scores.drift import Drift, drift
 from sakiyomi.scores.protocol import Protocol, Score, save_scores
 from sakiyomi.scores.statistics import bootstrap, wilson
@@ -25,6 +25,7 @@ from sakiyomi.worlds.pick_cube_conditions import Condition, conditions
 
 RULE = "cube at least 8 cm above its rest for 0.5 s without a break"
 MOVE_TICK = 5
+DRIFT_WINDOWS = 16
 KEEP_PICTURES = 10  # trials a condition whose pictures stay in memory, for the report
 
 
@@ -59,17 +60,20 @@ def evaluate(
 ) -> Evaluated:
     """Run every condition (or `only` those named) and score the validation recordings."""
     store = EpisodeStore(trained.job.data.store)
-    image_size = store.streams["image"].shape[0]
+    image_size = picture_size(trained.job)
     chosen = conditions(trials, seed)
     for name in only or ():
         if name not in chosen:
             raise unknown("condition", name, chosen)
     chosen = {name: chosen[name] for name in only} if only else chosen
+    windows = validation_windows(trained, store)
+    steps = windows.mask.shape[1]
+    drifts = drift(trained.model, windows, k=min(10, steps - 1), given=min(5, steps - 1))
+    scores = drift_scores(trained.job.data.store, len(windows.mask), drifts)
     world, policy = PickCube(image_size=image_size), Policy(trained)
     found: dict[str, list[Trial]] = {}
-    scores: dict[str, Score] = {}
     for number, (name, condition) in enumerate(chosen.items()):
-        blind = mean_picture(store) if condition.blind else None
+        blind = mean_picture(store, trained.job.data) if condition.blind else None
         found[name] = []
         for i, scene in enumerate(condition.scenes):
             move = condition.moves[i] if condition.moves else None
@@ -81,9 +85,6 @@ def evaluate(
         if found[name][0].predicted_attention is not None and not condition.blind:
             scores |= attention_scores(name, condition, found[name], image_size)
     world.close()
-    windows = validation_windows(trained, store)
-    drifts = drift(trained.model, windows)
-    scores |= drift_scores(trained.job.data.store, len(windows.mask), drifts)
     everything = Evaluated(scores, found, drifts)
     scores |= latency_scores(everything.latencies)
     return everything
@@ -110,12 +111,17 @@ def attention_scores(name: str, condition: Condition, trials: list[Trial], image
     """Median distance between the cube and the one predicted point that follows it best in all trials, in pixels
     of a 64 x 64 picture, over the ticks before the gripper closes; nothing where no trial has such ticks."""
     distances = cube_distances(trials, start=MOVE_TICK + 3 if condition.moves else 0)
-    distances = distances[np.isfinite(distances).any(axis=(1, 2))]
-    if not len(distances):
+    counted = distances[np.isfinite(distances).any(axis=(1, 2))]
+    if not len(counted):
         return {}
-    interval = bootstrap(np.nanmedian(distances[:, :, nearest_point(distances)], axis=1), np.median)
-    rule = "distance of one predicted point (the same in all trials) to the cube before grasping, median over ticks"
-    protocol = _protocol(condition, len(distances), image_size, f"{rule}, then over trials", "bootstrap 95 %")
+    interval = bootstrap(np.nanmedian(counted[:, :, nearest_point(counted)], axis=1), np.median)
+    rule = (
+        "distance of one predicted point (the same in all trials) to the cube before grasping, median over ticks, "
+        "then over trials that have such ticks"
+    )
+    protocol = replace(
+        _protocol(condition, len(trials), image_size, rule, "bootstrap 95 %"), best_of=distances.shape[2]
+    )
     key = f"attention/{name}"
     return {key: Score(key, interval.value, interval.low, interval.high, "px of 64", protocol)}
 
@@ -141,16 +147,16 @@ def cube_distances(trials: list[Trial], start: int = 0) -> np.ndarray:
     return np.stack(out)
 
 
-def mean_picture(store: EpisodeStore) -> np.ndarray:
-    """What a blinded policy sees: the mean of all training pictures, uint8 [H, W, 3]."""
-    means = [store.values(entry.id, "image").mean(0) for entry in store.split("train")]
+def mean_picture(store: EpisodeStore, data: Data) -> np.ndarray:
+    """What a blinded policy sees: the mean of all pictures it learned from, uint8 [H, W, 3]."""
+    means = [store.values(entry.id, "image").mean(0) for entry in training_entries(store, data)]
     return np.mean(means, axis=0).round().astype(np.uint8)
 
 
 def validation_windows(trained: Trained, store: EpisodeStore) -> Batch:
-    """All windows of the validation split, in one batch."""
+    """Windows of the validation split in one batch, the first DRIFT_WINDOWS of them."""
     windows = Windows(store, "validation", trained.job.data, trained.model.inputs, trained.normalizer)
-    return windows.batch(list(range(len(windows))))
+    return windows.batch(list(range(min(len(windows), DRIFT_WINDOWS))))
 
 
 def drift_scores(data: str, windows: int, drifts: dict[str, Drift]) -> dict[str, Score]:
@@ -158,10 +164,11 @@ def drift_scores(data: str, windows: int, drifts: dict[str, Drift]) -> dict[str,
     out = {}
     for name, curves in drifts.items():
         unit = "of 0..1" if name == "image" else "of the range"
-        kinds = {"one_step": curves.one_step, "10_step": curves.k_step[-1:], "free": curves.free_running}
+        ahead = len(curves.k_step)
+        kinds = {"one_step": curves.one_step, "k_step": curves.k_step[-1:], "free": curves.free_running}
+        counted = {"one_step": "all steps", "k_step": f"{ahead} steps ahead, all starts", "free": "after 5 given steps"}
         for kind, values in kinds.items():
             key = f"drift_{kind}/{name}"
-            counted = {"one_step": "all steps", "10_step": "10 steps ahead, all starts", "free": "after 5 given steps"}
             protocol = Protocol(f"{data}, validation", counted[kind], f"RMS error {unit}", windows, "none")
             counted_values = values[np.isfinite(values)]  # steps that some window has, of a model that did not explode
             if len(counted_values):

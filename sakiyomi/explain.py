@@ -1,6 +1,6 @@
 """Verb 5, `sakiyomi explain NAME`: where a trained model looks, and what its memory does.
 
-    sakiyomi explain pick --place 0.5 0.03
+    sakiyomi explain pick --trials 10
 
 Writes into the run folder: `attention.gif` and `attention.png` (camera with the attention points beside the picture
 the model expected), `hidden.png` (the path of its state in principal components), `commands.png`.

@@ -20,7 +20,7 @@ from sakiyomi.errors import SakiyomiError
 from sakiyomi.files import write_atomic
 
 Reaction = Literal["clamp", "hold", "stop"]
-CHECKS = ("finite", "position", "learned_range", "velocity", "acceleration", "late")
+CHECKS = ("finite", "position", "learned_range", "velocity", "acceleration", "late", "early")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class Limits:
     period: float
     """Seconds between ticks."""
     late: float = 1.5
-    """A tick later than this many periods is a violation."""
+    """A tick later than this many periods after the last is a violation."""
+    early: float = 0.9
+    """So is one sooner than this many: the last command stands, or the limits would be kept per tick but not per
+    second."""
 
     @classmethod
     def learn(
@@ -133,26 +136,31 @@ class Guard:
         wanted = np.asarray(wanted, np.float64)
         if wanted.shape != self._position.shape:
             raise SakiyomiError(f"a command has {len(self._position)} joints, got shape {list(wanted.shape)}")
-        period = self.limits.period
-        at_rest = self._within(np.zeros_like(self._speed))
-        failed = self._failed(wanted, now)
+        limits, period = self.limits, self.limits.period
+        since = period if now is None or self._last_tick is None else now - self._last_tick
+        if since < limits.early * period:
+            self._stopped = self._stopped or self.reaction == "stop"
+            return self._counted(("early",) if np.isfinite(wanted).all() else ("finite", "early"))
+        self._last_tick = now
+        failed = self._failed(wanted, late=not since <= limits.late * period)  # a clock that says NaN is not in time
         if self._stopped or "finite" in failed or (failed and self.reaction != "clamp"):
             self._stopped = self._stopped or (bool(failed) and self.reaction == "stop")
-            speed = at_rest
+            speed = self._within(np.zeros_like(self._speed))
         else:
             speed = self._within((np.clip(wanted, self._low, self._high) - self._position) / period)
         self._speed = speed
         self._position = self._position + speed * period
+        return self._counted(failed)
+
+    def _counted(self, failed: tuple[str, ...]) -> Checked:
+        assert self._position is not None
         for name in failed:
             self.counts[name] += 1
         return Checked(self._position.copy(), failed, self._stopped)
 
-    def _failed(self, wanted: np.ndarray, now: float | None) -> tuple[str, ...]:
+    def _failed(self, wanted: np.ndarray, late: bool) -> tuple[str, ...]:
         assert self._position is not None
         limits, period = self.limits, self.limits.period
-        in_time = now is None or self._last_tick is None or now - self._last_tick <= limits.late * period
-        late = not in_time  # a clock that says NaN is not in time
-        self._last_tick = now
         if not np.isfinite(wanted).all():
             return ("finite", "late") if late else ("finite",)
         slack = 1e-6

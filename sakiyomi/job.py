@@ -76,6 +76,57 @@ def model_name(config: Any) -> str:
     raise unknown("model config", type(config).__qualname__, [f"{name}.Config" for name in MODELS])
 
 
+def flat(job: Job) -> dict[str, Any]:
+    """Every field of a job by its dotted name, as the command line spells it."""
+
+    def walk(value: Any, name: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {name: value}
+        return {k: v for key, below in value.items() for k, v in walk(below, f"{name}.{key}".strip(".")).items()}
+
+    return {"model": model_name(job.model), **walk(asdict(job), "")}
+
+
+# The least that each field may be.
+LEAST = {
+    "train.steps": 1,
+    "train.batch_size": 1,
+    "train.learning_rate.peak": 0,
+    "train.learning_rate.warmup": 0,
+    "train.adam_eps": 0,
+    "train.clip": 0,
+    "train.seed": 0,
+    "train.validate_every": 1,
+    "train.patience": 0,
+    "train.save_every": 1,
+    "train.log_every": 1,
+    "train.threads": 0,
+    "data.steps": 0,
+    "data.rate": 0,
+    "data.episodes": 0,
+    "augment.joints": 0,
+    "augment.image": 0,
+    "augment.shift": 0,
+    "augment.patch_size": 0,
+    "model.hidden": 1,
+    "model.points": 1,
+    "model.joints": 1,
+    "model.image_loss_fraction": 0,
+}
+MOST = {"model.image_loss_fraction": 1, "augment.patch": 1}
+
+
+def check(job: Job) -> None:
+    """Raises SakiyomiError for a number outside its range, naming the field."""
+    fields = flat(job)
+    for name, least in LEAST.items():
+        if name in fields and not fields[name] >= least:
+            raise SakiyomiError(f"--{name.replace('_', '-')} is {fields[name]}; it must be at least {least}")
+    for name, most in MOST.items():
+        if name in fields and not fields[name] <= most:
+            raise SakiyomiError(f"--{name.replace('_', '-')} is {fields[name]}; it must be at most {most}")
+
+
 def save_job(job: Job, folder: Path) -> None:
     content = {**asdict(job), "model": {"name": model_name(job.model), "config": asdict(job.model)}}
     write_atomic(folder / "job.json", msgspec.json.format(msgspec.json.encode(content)))

@@ -27,7 +27,8 @@ class Preset:
 def pick() -> Preset:
     """Full size: 64x64 pictures, the published layer sizes."""
     small = pick_small()
-    model = SARNN.Config(height=64, width=64, image_loss_fraction=1 / 6)
+    # A hundred times the published temperature: neighbouring pixels share in a point, and so it can lie between them.
+    model = SARNN.Config(height=64, width=64, temperature=0.01, image_loss_fraction=1 / 6)
     augment = replace(small.job.augment, shift=2)
     return Preset(
         "a MuJoCo arm picks up a cube; SARNN, 64x64 pictures, published sizes",

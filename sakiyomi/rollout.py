@@ -9,9 +9,9 @@ In the closed loop every command passes the guard. The model's one `step` serves
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -19,12 +19,13 @@ from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
-from sakiyomi.data.windows import target_stream
+from sakiyomi.data.windows import Windows
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.files import write_atomic
 from sakiyomi.guard import Checked, Guard, Limits, Reaction
 from sakiyomi.job import Job, build, load_job
-from sakiyomi.models import SequenceModel, Streams
+from sakiyomi.models import SequenceModel, State, Streams
+from sakiyomi.models.base import Attentive
 from sakiyomi.run import check_header, read_tensors
 
 if TYPE_CHECKING:  # a world needs a renderer, a policy on a robot does not
@@ -42,12 +43,18 @@ class Trained:
 
 
 def load(folder: str | Path, device: str = "cpu") -> Trained:
-    """The best weights of a run folder, in evaluation mode. Raises SakiyomiError when the folder holds no run."""
+    """The best weights of a run folder, in evaluation mode. Raises SakiyomiError when the folder holds no run, or
+    none that got as far as a first validation."""
     folder = Path(folder)
-    job = load_job(folder)
-    header, tensors = read_tensors(folder / "weights.safetensors")
-    check_header(folder / "weights.safetensors", header, job.model)
+    job, path = load_job(folder), folder / "weights.safetensors"
+    if not path.exists():
+        raise SakiyomiError(f"{folder} has no {path.name} yet: they come with the first validation; train on: --resume")
+    header, tensors = read_tensors(path)
+    check_header(path, header, job.model)
     model = build(job.model)
+    if tensors.keys() != model.state_dict().keys():
+        other = sorted(tensors.keys() ^ model.state_dict().keys())
+        raise SakiyomiError(f"{path} holds other tensors than the model: {', '.join(other[:4])}; is it a checkpoint?")
     model.load_state_dict(tensors)
     model.to(device).eval()
     return Trained(job, model, Normalizer.load(folder / "normalizer.json"), Limits.load(folder / "limits.json"))
@@ -74,6 +81,7 @@ class Policy:
         self.model, self.normalizer = trained.model, trained.normalizer
         self.guard = Guard(trained.limits, reaction)
         self._device = next(self.model.parameters()).device
+        self.state: State | None = None
 
     def reset(self, position: np.ndarray) -> None:
         """Forget the past; the joints [J] stand at `position` and the arm is at rest."""
@@ -82,8 +90,11 @@ class Policy:
 
     @torch.inference_mode()
     def act(self, observation: Mapping[str, np.ndarray], now: float | None = None) -> Decision:
-        """One tick: `observation` maps stream -> value in its own units ([H, W, 3] uint8, [J])."""
+        """One tick: `observation` maps stream -> value in its own units ([H, W, 3] uint8, [J]); `now` in seconds
+        feeds the guard's watchdog, and is this machine's clock if not given."""
         begin = time.perf_counter()
+        if self.state is None:
+            raise SakiyomiError("the policy does not know where the joints are; call reset(position) first")
         streams: Streams = {}
         for name in self.model.inputs:
             if name not in observation:
@@ -92,7 +103,7 @@ class Policy:
             streams[name] = self.normalizer.encode(name, value)[None]
         prediction, self.state = self.model.step(streams, self.state)
         wanted = self.normalizer.decode("joints", prediction["joints"][0]).double().cpu().numpy()
-        checked = self.guard.check(wanted, now)
+        checked = self.guard.check(wanted, begin if now is None else now)
         return Decision(checked.command, checked, prediction, self.state, time.perf_counter() - begin)
 
 
@@ -124,9 +135,26 @@ class Trial:
     seconds: np.ndarray
     """Latency of each tick's decision, [T]."""
     rate: float
-    """Ticks a second achieved: asked for when the loop ran in real time, as fast as possible when not."""
+    """Ticks a second: what was achieved of the rate asked for in real time, as fast as it went when not."""
     late: int = 0
     """Ticks that began more than half a period late (in real time only)."""
+
+
+class Ticker:
+    """Waits for the wall clock, tick by tick. After a late tick the next one is a whole period away: catching up
+    in a burst would move a robot faster than its limits allow."""
+
+    def __init__(self, period: float) -> None:
+        self.period, self.late = period, 0
+        self._due = time.perf_counter()
+
+    def wait(self) -> float:
+        """Wait until the next tick is due; the time it is then."""
+        time.sleep(max(0.0, self._due - time.perf_counter()))
+        now = time.perf_counter()
+        self.late += now - self._due > self.period / 2
+        self._due = max(self._due, now - 0.05 * self.period) + self.period
+        return now
 
 
 def run_trial(
@@ -149,52 +177,57 @@ def run_trial(
     policy.reset(observation["joints"])
     before = dict(policy.guard.counts)
     period = policy.guard.limits.period
-    rows: dict[str, list] = {k: [] for k in ("image", "guess", "look", "next", "pixel", "height", "joints", "command")}
-    hidden, seconds, late, begin = [], [], 0, time.perf_counter()
-    to_picture = getattr(policy.model, "to_picture", None)
+    seen: list[Mapping[str, np.ndarray]] = []
+    cubes: list[tuple[np.ndarray, float]] = []
+    decisions: list[Decision] = []
+    begin, ticker = time.perf_counter(), Ticker(period) if realtime else None
     for tick in range(ticks):
         if tick == move_at and move_to is not None:
             world.move_cube(move_to)
-        if realtime:
-            ahead = begin + tick * period - time.perf_counter()
-            late += ahead < -period / 2
-            time.sleep(max(0.0, ahead))
-        seen = observation if blind is None else {**observation, "image": blind}
-        decision = policy.act(seen, time.perf_counter() if realtime else tick * period)
-        rows["image"].append(observation["image"])
-        rows["pixel"].append(info["cube_pixel"])
-        rows["height"].append(info["cube_position"][2])
-        rows["joints"].append(observation["joints"])
-        rows["command"].append(decision.command)
-        if "image" in decision.prediction:
-            rows["guess"].append(policy.normalizer.decode("image", decision.prediction["image"][0]).cpu().numpy())
-        if to_picture is not None:
-            rows["look"].append(to_picture(decision.prediction["attention"][0]).cpu().numpy())
-            rows["next"].append(to_picture(decision.prediction["points"][0]).cpu().numpy())
-        hidden.append(torch.cat([v.flatten() for v in decision.state.values()]).cpu().numpy())
-        seconds.append(decision.seconds)
+        now = ticker.wait() if ticker else tick * period
+        decision = policy.act(observation if blind is None else {**observation, "image": blind}, now)
+        seen.append(observation)
+        cubes.append((info["cube_pixel"], info["cube_position"][2]))
+        decisions.append(decision)
         observation, _, _, _, info = world.step(decision.command)
+    if ticker:
+        ticker.wait()  # the last tick lasts a period too
     elapsed = time.perf_counter() - begin
-    stacked = {name: np.stack(values) if values else None for name, values in rows.items()}
+    predictions = {k: torch.cat([d.prediction[k] for d in decisions]) for k in decisions[0].prediction}
     return Trial(
-        bool(info["success_any"]),
-        bool(info["success_last"]),
-        dict(scene or {}),
-        seed,
-        stacked["image"],  # pyright: ignore[reportArgumentType]
-        stacked["guess"],
-        stacked["look"],
-        stacked["next"],
-        stacked["pixel"],  # pyright: ignore[reportArgumentType]
-        stacked["height"],  # pyright: ignore[reportArgumentType]
-        stacked["joints"],  # pyright: ignore[reportArgumentType]
-        stacked["command"],  # pyright: ignore[reportArgumentType]
-        np.stack(hidden),
-        {name: count - before[name] for name, count in policy.guard.counts.items()},
-        np.array(seconds),
-        ticks / elapsed,
-        late,
+        success_any=bool(info["success_any"]),
+        success_last=bool(info["success_last"]),
+        scene=dict(scene or {}),
+        seed=seed,
+        images=np.stack([o["image"] for o in seen]),
+        cube_pixels=np.stack([pixel for pixel, _ in cubes]),
+        cube_heights=np.array([height for _, height in cubes]),
+        joints=np.stack([o["joints"] for o in seen]),
+        commands=np.stack([d.command for d in decisions]),
+        hidden=np.stack([torch.cat([v.flatten() for v in d.state.values()]).cpu().numpy() for d in decisions]),
+        violations={name: count - before[name] for name, count in policy.guard.counts.items()},
+        seconds=np.array([d.seconds for d in decisions]),
+        rate=ticks / elapsed,
+        late=ticker.late if ticker else 0,
+        **seen_ahead(policy.model, policy.normalizer, predictions),
     )
+
+
+class SeenAhead(TypedDict):
+    """The fields of a Trial that only some models have."""
+
+    predicted_images: np.ndarray | None
+    attention: np.ndarray | None
+    predicted_attention: np.ndarray | None
+
+
+def seen_ahead(model: SequenceModel, normalizer: Normalizer, predictions: Streams) -> SeenAhead:
+    """Predictions [T, ...] as pictures and points of the picture, None where the model has none."""
+    image = normalizer.decode("image", predictions["image"]).cpu().numpy() if "image" in predictions else None
+    if not isinstance(model, Attentive):
+        return {"predicted_images": image, "attention": None, "predicted_attention": None}
+    looks, means = (model.to_picture(predictions[k]).cpu().numpy() for k in ("attention", "points"))
+    return {"predicted_images": image, "attention": looks, "predicted_attention": means}
 
 
 @dataclass(frozen=True)
@@ -211,13 +244,17 @@ class Closed:
     """Keep to the wall clock at the model's rate, and count late ticks."""
 
 
+def picture_size(job: Job) -> int:
+    """Height and width of the pictures a run's world has to show: its model's, 64 for a model without a camera."""
+    return getattr(job.model, "height", 64)
+
+
 def rollout(trained: Trained, options: Closed, folder: Path) -> Trial:
     """One closed-loop run; leaves `rollout.gif` and `rollout.json` in `folder`."""
     from sakiyomi.views.gif import trial_gif  # it draws Trials, and so imports this file
     from sakiyomi.worlds.pick_cube import PickCube
 
-    size = EpisodeStore(trained.job.data.store).streams["image"].shape[0]
-    world = PickCube(image_size=size)
+    world = PickCube(image_size=picture_size(trained.job))
     trial = run_trial(
         world, Policy(trained, options.reaction), options.seed, {"place": options.place}, realtime=options.realtime
     )
@@ -240,54 +277,53 @@ def rollout(trained: Trained, options: Closed, folder: Path) -> Trial:
 
 
 @torch.inference_mode()
-def open_loop(trained: Trained, recording: str) -> Trial:
-    """Predict along a recorded episode, every observation true; nothing is driven.
+def open_loop(trained: Trained, recording: str) -> tuple[Trial, dict[str, float]]:
+    """Predict along a recorded episode at the model's rate, every observation true; nothing is driven.
 
-    The result is a Trial whose commands are the predictions, unguarded, so that it can be drawn like one.
+    Returns a Trial whose commands are the predictions, unguarded, so that it can be drawn like one, and the root
+    mean square error of each stream: joints in their own units, pictures of 0..1.
     """
     store = EpisodeStore(trained.job.data.store)
     entry = store.entry(recording)
-    recorded = {name: store.values(recording, name) for name in trained.model.inputs}
-    streams = {name: trained.normalizer.encode(name, torch.from_numpy(v))[None] for name, v in recorded.items()}
+    whole = replace(trained.job.data, steps=0, episodes=0)
+    windows = Windows(store, entry.split, whole, trained.model.inputs, trained.normalizer)
+    batch = windows.batch([[w.episode for w in windows.windows].index(recording)])
+    ticks = int(batch.mask.sum())
     begin = time.perf_counter()
-    predictions, state = trained.model.unroll(streams)
+    predictions, state = trained.model.unroll(batch.inputs)
     elapsed = time.perf_counter() - begin
-    ticks = len(recorded["joints"])
-    to_picture = getattr(trained.model, "to_picture", None)
-    points = {k: to_picture(predictions[k][0]).numpy() if to_picture else None for k in ("attention", "points")}
-    guess = trained.normalizer.decode("image", predictions["image"][0]).numpy() if "image" in predictions else None
-    return Trial(
+    predictions = {name: value[0, :ticks] for name, value in predictions.items()}
+    read = {k: trained.normalizer.decode(k, v[0, :ticks]).numpy() for k, v in batch.inputs.items()}
+    wanted = {k: trained.normalizer.decode(k, v[0, :ticks]).numpy() for k, v in batch.targets.items()}
+    commands = trained.normalizer.decode("joints", predictions["joints"]).numpy()
+    trial = Trial(
         success_any=bool(entry.meta.get("success", False)),
         success_last=bool(entry.meta.get("success", False)),
         scene=dict(entry.meta),
         seed=0,
-        images=recorded.get("image"),
-        predicted_images=guess,
-        attention=points["attention"],
-        predicted_attention=points["points"],
+        images=read.get("image"),
         cube_pixels=np.full((ticks, 2), np.nan),
         cube_heights=np.zeros(ticks),
-        joints=recorded["joints"],
-        commands=trained.normalizer.decode("joints", predictions["joints"][0]).numpy(),
+        joints=read["joints"],
+        commands=commands,
         hidden=torch.cat([v.flatten() for v in state.values()])[None].numpy(),
         violations={},
         seconds=np.full(ticks, elapsed / ticks),
         rate=ticks / elapsed,
+        **seen_ahead(trained.model, trained.normalizer, predictions),
     )
+    errors = {"joints": float(np.sqrt(np.square(commands - wanted["joints"]).mean()))}
+    if trial.predicted_images is not None:
+        gap = (trial.predicted_images.astype(float) - wanted["image"]) / 255
+        errors["image"] = float(np.sqrt(np.square(gap).mean()))
+    return trial, errors
 
 
 def along_recording(trained: Trained, recording: str, folder: Path) -> dict[str, float]:
-    """`open_loop`, drawn: leaves `recording.gif`; returns the root mean square error of each predicted stream."""
-    from sakiyomi.views.gif import trial_gif  # it draws Trials, and so imports this file
+    """`open_loop`, drawn: leaves `recording.gif` for a model with a camera; returns the errors."""
+    from sakiyomi.views.gif import trial_gif
 
-    trial = open_loop(trained, recording)
-    store = EpisodeStore(trained.job.data.store)
-    target = store.values(recording, target_stream(store, "joints"))
-    offset = 0 if target_stream(store, "joints") == "command" else 1
-    gap = trial.commands[: len(target) - offset] - target[offset:]
-    errors = {"joints": float(np.sqrt(np.square(gap).mean()))}
-    if trial.images is not None and trial.predicted_images is not None:
-        difference = (trial.predicted_images[:-1].astype(float) - trial.images[1:]) / 255
-        errors["image"] = float(np.sqrt(np.square(difference).mean()))
+    trial, errors = open_loop(trained, recording)
+    if trial.images is not None:
         write_atomic(folder / "recording.gif", trial_gif(trial, 1 / trained.limits.period))
     return errors

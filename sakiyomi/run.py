@@ -12,6 +12,7 @@ Every file is written whole or not at all.
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -27,11 +28,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from sakiyomi.errors import SakiyomiError, unknown
-from sakiyomi.files import append_line, write_atomic
+from sakiyomi.files import append_line, cannot_write, write_atomic
 from sakiyomi.job import ModelConfig, model_name
 
 console = Console(highlight=False)
@@ -49,12 +52,14 @@ class Checkpoint:
 class Interrupted(SakiyomiError):
     """Ctrl-C, after the step at hand was finished and saved."""
 
+    status = 130
+
 
 def pick_device(name: str) -> torch.device:
     """'auto' takes a GPU where there is one. Raises SakiyomiError for a device this machine lacks."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:0"))
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise SakiyomiError(f"device {name!r} asked for, but torch sees no GPU here; use --train.device cpu")
@@ -118,8 +123,10 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def check_header(path: Path, found: dict[str, str], config: ModelConfig) -> None:
     """Raises SakiyomiError unless the file was written by a model of this very configuration."""
     kind, asked = model_name(config), asdict(config)
-    if found.get("model") != kind:
-        raise SakiyomiError(f"{path} holds a {found.get('model', 'file without a model name')}, not a {kind}")
+    if not {"model", "config", "state"} <= found.keys():
+        raise SakiyomiError(f"{path} was not written by sakiyomi train: its header has {sorted(found)}")
+    if found["model"] != kind:
+        raise SakiyomiError(f"{path} holds a {found['model']}, not a {kind}")
     there = json.loads(found["config"])
     different = [f"{k}: {there.get(k)} there, {asked[k]} asked" for k in asked if there.get(k) != asked[k]]
     if different:
@@ -133,15 +140,44 @@ class Log:
         self.path = folder / "metrics.jsonl"
         kept = [r for r in read_metrics(folder) if r["step"] < start]
         write_atomic(self.path, b"".join(msgspec.json.encode(r) + b"\n" for r in kept))
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._board = Board(folder / "tensorboard", start)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         append_line(self.path, msgspec.json.encode({"step": step, **values}))
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        self._board.write(step, values)
 
     def close(self) -> None:
         self._board.close()
+
+
+class Board:
+    """A TensorBoard event file, written in the calling thread: torch's SummaryWriter meets a full disk in a thread
+    of its own, where nobody can say so."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Files are read in the order of their names: time first, then the process.
+            self._file = (folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}").open("wb", buffering=0)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        self._records = RecordWriter(self._file)
+        self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        # Tells TensorBoard to forget what an interrupted run wrote from this step on.
+        self._put(Event(wall_time=time.time(), step=start, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._put(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _put(self, event: Event) -> None:
+        try:
+            self._records.write(event.SerializeToString())
+        except OSError as error:
+            raise cannot_write(Path(self._file.name), error) from error
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -205,5 +241,6 @@ class Clock:
 
 
 def set_threads(threads: int) -> None:
-    """0 leaves torch's own choice: every core this process may use."""
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    """0 takes every core this process may use."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(threads or available or 1)

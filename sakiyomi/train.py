@@ -1,6 +1,6 @@
 """Verb 2, `sakiyomi train NAME`: the one training loop.
 
-    sakiyomi train pick --train.steps 2000 --train.seed 1
+    sakiyomi train pick --train.seed 1
     sakiyomi train pick --resume
 
 Each step is a function of (seed, step) and the weights before it, so stop + resume gives the run that was never
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sakiyomi.data.augment import augment
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
-from sakiyomi.data.windows import Batch, Windows, covered_streams, target_stream
+from sakiyomi.data.windows import Batch, Windows, covered_streams, target_stream, training_entries
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.guard import Limits
-from sakiyomi.job import Job, Train, build, load_job, save_job
+from sakiyomi.job import Job, Train, build, check, flat, load_job, save_job
 from sakiyomi.models import SequenceModel
 from sakiyomi.run import (
     Clock,
@@ -40,7 +41,7 @@ from sakiyomi.schedules import progress_at
 
 
 @dataclass(frozen=True)
-class Trained:
+class Ended:
     """How a training ended."""
 
     steps: int
@@ -90,14 +91,17 @@ class Parts:
     validation: Windows
 
 
-def train(job: Job, folder: Path, resume: bool = False) -> Trained:
+def train(job: Job, folder: Path, resume: bool = False) -> Ended:
     """Train and leave a run folder behind.
 
     Raises SakiyomiError when the folder holds a run already (unless `resume`), when the data does not fit the
     model, when a loss is not finite; Interrupted on Ctrl-C. In every case the last checkpoint is good.
     """
     cfg, last = job.train, folder / "last.safetensors"
+    check(job)
     parts, counters = assemble(job, folder, resume)
+    if counters.step >= cfg.steps or stops_early(counters, cfg):  # resumed, and there was nothing left to do
+        return Ended(counters.step, counters.best, counters.best_step, stops_early(counters, cfg))
     log, clock = Log(folder, counters.step), Clock()
     pending: list[Pending] = []
     with progress_bar("training", cfg.steps) as bar, finish_step_on_interrupt() as interrupt:
@@ -110,11 +114,14 @@ def train(job: Job, folder: Path, resume: bool = False) -> Trained:
                 save_checkpoint(last, parts.model, parts.optimizer, job.model, counters.as_dict())
             if interrupt["asked"]:
                 log.close()
-                raise Interrupted(f"stopped before step {step}; {last} is saved, go on with --resume")
+                raise Interrupted(
+                    f"stopped before step {step}; {last} is saved. Go on: the same command (train: with --resume)"
+                )
 
             # evaluate
             if step % cfg.validate_every == 0 and step > 0:
-                evaluate(parts, job, folder, counters, log)
+                read_losses(pending, last)
+                validate_and_keep(parts, job, folder, counters, log)
                 if stops_early(counters, cfg):
                     break
 
@@ -146,11 +153,12 @@ def train(job: Job, folder: Path, resume: bool = False) -> Trained:
                 bar.update(counters.step, f"{text}  {clock.rate(frames):,.0f} frames/s")
 
     stopped_early = stops_early(counters, cfg)
+    read_losses(pending, last)
     if not stopped_early:
-        evaluate(parts, job, folder, counters, log)
+        validate_and_keep(parts, job, folder, counters, log)
     save_checkpoint(last, parts.model, parts.optimizer, job.model, counters.as_dict())
     log.close()
-    return Trained(counters.step, counters.best, counters.best_step, stopped_early)
+    return Ended(counters.step, counters.best, counters.best_step, stopped_early)
 
 
 def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
@@ -161,7 +169,8 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     torch.manual_seed(cfg.seed)
     model = build(job.model).to(device=device).to(memory_format=torch.channels_last)
     store = EpisodeStore(job.data.store)
-    normalizer = Normalizer.fit(store, covered_streams(store, model.inputs))
+    entries = training_entries(store, job.data) if job.data.episodes else ()
+    normalizer = Normalizer.fit(store, covered_streams(store, model.inputs), entries)
     windows = Windows(store, "train", job.data, model.inputs, normalizer)
     validation = Windows(store, "validation", job.data, model.inputs, normalizer)
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate.peak, eps=cfg.adam_eps, fused=True)
@@ -175,7 +184,7 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
         counters = Counters.read(checkpoint.state)
     save_job(job, folder)
     normalizer.save(folder / "normalizer.json")
-    learned_limits(store, windows.rate).save(folder / "limits.json")
+    learned_limits(windows).save(folder / "limits.json")
     return Parts(device, model, optimizer, windows, validation), counters
 
 
@@ -183,9 +192,15 @@ def stops_early(counters: Counters, cfg: Train) -> bool:
     return bool(cfg.patience) and counters.worse >= cfg.patience
 
 
-def evaluate(parts: Parts, job: Job, folder: Path, counters: Counters, log: Log) -> None:
+def validate_and_keep(parts: Parts, job: Job, folder: Path, counters: Counters, log: Log) -> None:
     """Validate, and keep the weights if they are the best so far."""
     values = validate(parts.model, parts.validation, job.train, parts.device)
+    if not math.isfinite(values["total"]):
+        raise SakiyomiError(
+            f"training stopped: the validation loss became {values['total']} at step {counters.step}; "
+            f"{folder} keeps the last good checkpoint, if one was written. "
+            "A lower --train.learning-rate.peak usually helps"
+        )
     log.write(counters.step, {f"validation/{k}": v for k, v in values.items()})
     if values["total"] < counters.best:
         counters.best, counters.best_step, counters.worse = values["total"], counters.step, 0
@@ -247,17 +262,18 @@ def read_losses(pending: list[Pending], last: Path) -> dict[str, float]:
     return values
 
 
-def learned_limits(store: EpisodeStore, rate: float) -> Limits:
-    """The guard's limits, from the commands (or joints) of the training split."""
-    stream = target_stream(store, "joints")
-    episodes = [store.values(entry.id, stream).astype(float) for entry in store.split("train")]
-    return Limits.learn(episodes, 1 / rate)
+def learned_limits(windows: Windows) -> Limits:
+    """The guard's limits: hard ones where the stream states them, the rest from the commands (or joints) of the
+    training windows at the model's rate."""
+    name = target_stream(windows.store, "joints")
+    stream = windows.store.streams[name]
+    hard = (np.array(stream.low), np.array(stream.high)) if stream.low else (None, None)
+    return Limits.learn([series.astype(float) for series in windows.series(name)], 1 / windows.rate, *hard)
 
 
 def _check_same(there: Job, asked: Job) -> None:
-    if there != asked:
-        different = [k for k in ("model", "data", "augment", "train") if getattr(there, k) != getattr(asked, k)]
-        raise SakiyomiError(
-            f"--resume goes on with the same job, but {', '.join(different)} differs from the saved one: "
-            + "; ".join(f"{getattr(there, k)} there, {getattr(asked, k)} asked" for k in different)
-        )
+    """Raises SakiyomiError when a resumed job is not the saved one, naming the fields."""
+    before, now = flat(there), flat(asked)
+    different = [f"{k} {before.get(k)} there, {now.get(k)} asked" for k in before | now if before.get(k) != now.get(k)]
+    if different:
+        raise SakiyomiError(f"--resume goes on with the same job, but it differs: {'; '.join(different)}")

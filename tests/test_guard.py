@@ -77,8 +77,23 @@ def test_every_output_can_be_driven(
     guard.reset(start)
     for command, pause in zip(commands, pauses, strict=False):
         now += 0.0 if pause is None else pause
-        sent.append(guard.check(command, None if pause is None else now).command)
+        checked = guard.check(command, None if pause is None else now)
+        if "early" in checked.violations:  # the last command stands, and its period is not over
+            np.testing.assert_array_equal(checked.command, sent[-1])
+        else:
+            sent.append(checked.command)
     assert_drivable(LIMITS, start, sent)
+
+
+@given(wild_commands, st.lists(st.floats(0, 0.1), min_size=120, max_size=120), places)
+def test_a_burst_of_calls_moves_no_faster(commands: list[np.ndarray], pauses: list[float], start: np.ndarray) -> None:
+    """However often it is asked, the arm stays within its speed by the clock on the wall (and one period's grace)."""
+    guard, now = Guard(LIMITS), 0.0
+    guard.reset(start)
+    for command, pause in zip(commands, pauses, strict=False):
+        now += pause
+        moved = np.abs(guard.check(command, now).command - start)
+        assert (moved <= np.array(LIMITS.velocity) * (now / LIMITS.early + LIMITS.period) + SLACK).all()
 
 
 @given(some_limits(), tame_commands, reactions, arrays(np.float64, J, elements=st.floats(0, 1)))

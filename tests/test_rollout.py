@@ -8,8 +8,9 @@ import torch
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
-from sakiyomi.data.windows import Data, covered_streams
+from sakiyomi.data.windows import Data, Windows, covered_streams
 from sakiyomi.errors import SakiyomiError
+from sakiyomi.guard import Guard
 from sakiyomi.job import Job
 from sakiyomi.models import SARNN
 from sakiyomi.rollout import Policy, Trained, open_loop, run_trial
@@ -23,9 +24,9 @@ def trained(pick_store: EpisodeStore) -> Trained:
     torch.manual_seed(0)
     config = SARNN.Config(height=32, width=32, points=3, hidden=16, temperature=0.01)
     normalizer = Normalizer.fit(pick_store, covered_streams(pick_store, SARNN.inputs))
-    return Trained(
-        Job(config, Data(str(pick_store.folder))), SARNN(config).eval(), normalizer, learned_limits(pick_store, 10.0)
-    )
+    data = Data(str(pick_store.folder))
+    limits = learned_limits(Windows(pick_store, "train", data, SARNN.inputs, normalizer))
+    return Trained(Job(config, data), SARNN(config).eval(), normalizer, limits)
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +97,32 @@ def test_real_time_keeps_the_rate_and_counts_late_ticks(trained: Trained, world:
 
 def test_open_loop_reads_the_recording_and_nothing_else(trained: Trained, pick_store: EpisodeStore) -> None:
     id = pick_store.entries[0].id
-    trial = open_loop(trained, id)
-    np.testing.assert_array_equal(trial.joints, pick_store.values(id, "joints"))
-    assert trial.commands.shape == trial.joints.shape
+    trial, errors = open_loop(trained, id)
+    np.testing.assert_allclose(trial.joints, pick_store.values(id, "joints")[:-1], atol=1e-6)
+    gap = trial.commands - pick_store.values(id, "command")[:-1]
+    assert errors["joints"] == pytest.approx(float(np.sqrt(np.square(gap).mean())), rel=1e-4)
     with pytest.raises(SakiyomiError, match="unknown episode 'nope'"):
         open_loop(trained, "nope")
+
+
+def test_a_policy_has_to_know_where_it_starts(trained: Trained) -> None:
+    with pytest.raises(SakiyomiError, match="call reset"):
+        Policy(trained).act({"joints": np.zeros(8, np.float32)})
+
+
+def test_the_watchdog_watches_by_itself(trained: Trained) -> None:
+    """Nobody has to pass the time: calls in a burst move nothing after the first."""
+    policy = Policy(trained)
+    start = np.array([0.0, 0.52, 0.0, 1.63, 0.0, 0.99, 0.0, 0.08], np.float32)
+    policy.reset(start)
+    slow = replace(trained.limits, period=10.0)
+    policy.guard = Guard(slow)
+    policy.guard.reset(start)
+    observation = {"image": np.zeros((32, 32, 3), np.uint8), "joints": start}
+    first = policy.act(observation)
+    burst = [policy.act(observation) for _ in range(5)]
+    assert all(d.checked.violations == ("early",) for d in burst)
+    assert all(np.array_equal(d.command, first.command) for d in burst)
 
 
 def test_a_world_without_a_stream_is_said(trained: Trained) -> None:

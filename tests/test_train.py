@@ -2,11 +2,10 @@
 
 import os
 import signal
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +16,7 @@ from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Job, Train, load_job, save_job
 from sakiyomi.models import SARNN, JointRNN
 from sakiyomi.rollout import load
-from sakiyomi.run import Interrupted, read_metrics, read_tensors
+from sakiyomi.run import Interrupted, Log, read_metrics, read_tensors
 from sakiyomi.schedules import LearningRate, Weight
 from sakiyomi.train import train, weigh
 
@@ -47,17 +46,17 @@ def same_run(a: Path, b: Path) -> bool:
     return read_metrics(a) == read_metrics(b) and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def interrupt_after(folder: Path, lines: int) -> threading.Thread:
-    """Press Ctrl-C once so many steps are logged."""
+def press_ctrl_c_at(line: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real SIGINT while the so-many-th line is being logged."""
+    write, lines = Log.write, []
 
-    def wait_and_press() -> None:
-        while len(read_metrics(folder)) < lines:
-            time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGINT)
+    def write_and_press(self: Log, step: int, values: dict[str, float]) -> None:
+        write(self, step, values)
+        lines.append(step)
+        if len(lines) == line:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=wait_and_press, daemon=True)
-    thread.start()
-    return thread
+    monkeypatch.setattr(Log, "write", write_and_press)
 
 
 def test_two_runs_of_a_seed_are_identical_and_another_seed_differs(job: Job, tmp_path: Path) -> None:
@@ -68,12 +67,13 @@ def test_two_runs_of_a_seed_are_identical_and_another_seed_differs(job: Job, tmp
     assert not same_run(tmp_path / "a", tmp_path / "c")
 
 
-def test_ctrl_c_and_resume_is_no_stop(job: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [7, 11, 12])  # 11 and 12: around a validation
+def test_ctrl_c_and_resume_is_no_stop(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: int) -> None:
     train(job, tmp_path / "whole")
-    presser = interrupt_after(tmp_path / "stopped", 7)
-    with pytest.raises(Interrupted, match="--resume"):
-        train(job, tmp_path / "stopped")
-    presser.join()
+    with monkeypatch.context() as pressing:
+        press_ctrl_c_at(line, pressing)
+        with pytest.raises(Interrupted, match="--resume"):
+            train(job, tmp_path / "stopped")
     train(job, tmp_path / "stopped", resume=True)
     assert same_run(tmp_path / "whole", tmp_path / "stopped")
     header, _ = read_tensors(tmp_path / "stopped/weights.safetensors")
@@ -131,7 +131,7 @@ def test_a_run_is_not_overwritten(job: Job, tmp_path: Path) -> None:
 
 def test_resume_refuses_another_job_and_another_model(job: Job, tmp_path: Path) -> None:
     train(job, tmp_path)
-    with pytest.raises(SakiyomiError, match="train differs"):
+    with pytest.raises(SakiyomiError, match=r"it differs: train.batch_size 3 there, 2 asked"):
         train(replace(job, train=replace(job.train, batch_size=2)), tmp_path, resume=True)
     other = replace(job, model=JointRNN.Config(joints=3), train=replace(job.train, losses={"joints": Weight()}))
     train(other, tmp_path / "other")
@@ -177,3 +177,51 @@ def test_padding_counts_nothing_not_even_nan() -> None:
     total, means = weigh(losses, mask, config, step=5)
     assert float(means["a"]) == 2.0
     assert float(total) == 2 * 2.0 + 0.5 * 4.0
+
+
+def test_resuming_a_finished_run_changes_nothing(job: Job, tmp_path: Path) -> None:
+    patient = replace(job, train=replace(job.train, patience=3))
+    ended = train(patient, tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    assert train(patient, tmp_path, resume=True) == ended
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_an_explosion_is_no_early_stop(job: Job, tmp_path: Path) -> None:
+    wild = replace(job.train, learning_rate=LearningRate(1e38), patience=1, validate_every=5, log_every=100, clip=0.0)
+    with pytest.raises(SakiyomiError, match="training stopped"):
+        train(replace(job, train=wild), tmp_path)
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_the_guard_learns_speeds_not_steps(job: Job, store: EpisodeStore, tmp_path: Path) -> None:
+    """The same recordings at half the rate: the arm may move as fast, not twice as fast."""
+    train(job, tmp_path / "10")
+    train(replace(job, data=replace(job.data, rate=5.0)), tmp_path / "5")
+    fast, slow = (np.array(load(tmp_path / name).limits.velocity) for name in ("10", "5"))
+    assert (slow <= fast + 1e-9).all()
+    assert (slow > fast / 4).all()
+
+
+def test_few_episodes_mean_that_nothing_else_is_known(job: Job, store: EpisodeStore, tmp_path: Path) -> None:
+    train(replace(job, data=replace(job.data, episodes=1)), tmp_path)
+    first = store.split("train")[0].id
+    both = np.concatenate([store.values(first, "joints"), store.values(first, "command")])
+    np.testing.assert_allclose(load(tmp_path).normalizer.scales["joints"].low, both.min(0))
+    np.testing.assert_allclose(load(tmp_path).normalizer.scales["joints"].high, both.max(0))
+
+
+def test_bfloat16_trains_like_float32(job: Job, tmp_path: Path) -> None:
+    train(job, tmp_path / "float32")
+    train(replace(job, train=replace(job.train, precision="bfloat16")), tmp_path / "bfloat16")
+    a, b = (read_metrics(tmp_path / name)[-1]["validation/total"] for name in ("float32", "bfloat16"))
+    assert b == pytest.approx(a, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("batch_size", 0), ("save_every", 0), ("seed", -1), ("threads", -1), ("clip", -1.0), ("steps", 0)],
+)
+def test_numbers_outside_their_range_are_named(job: Job, tmp_path: Path, field: str, value: float) -> None:
+    with pytest.raises(SakiyomiError, match=f"--train.{field.replace('_', '-')} is {value}; it must be at least"):
+        train(replace(job, train=replace(job.train, **{field: value})), tmp_path)

@@ -38,6 +38,9 @@ class Stream:
     rate: float  # Hz, nominal; the clocks on disk are the truth
     unit: str = ""
     names: tuple[str, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    """Hard limits of each channel, where they are known: the guard keeps to them."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,8 @@ class EpisodeStore:
     """Reads a store. Raises SakiyomiError when the folder is none, or holds no episode."""
 
     def __init__(self, folder: str | Path, allow_empty: bool = False) -> None:
+        if "://" in str(folder):
+            raise SakiyomiError(f"{folder} is a URL; stores are read from local folders so far: copy it here first")
         self.folder = Path(folder)
         path = self.folder / "dataset.json"
         if not path.exists():
@@ -189,7 +194,13 @@ class EpisodeStore:
         """The episodes of one split. Raises SakiyomiError when there are none."""
         found = tuple(entry for entry in self.entries if entry.split == name)
         if not found:
-            raise unknown("split", name, {entry.split for entry in self.entries})
+            there = sorted({entry.split for entry in self.entries})
+            if name not in ("train", "validation"):
+                raise unknown("split", name, there)
+            raise SakiyomiError(
+                f"{self.folder} has no episode of split {name!r}, only {there}: add some with "
+                f"EpisodeWriter.add(..., split={name!r}), or complete the recording (sakiyomi prepare NAME)"
+            )
         return found
 
     def entry(self, id: str) -> Entry:
@@ -209,10 +220,10 @@ class EpisodeStore:
             raise unknown("stream", stream, self.streams)
         return self._file(id).get_tensor(f"{stream}.time")
 
-    def measure(self, stream: str) -> Statistics:
-        """Statistics of one stream over the training split, one episode in memory at a time."""
+    def measure(self, stream: str, entries: tuple[Entry, ...] = ()) -> Statistics:
+        """Statistics of one stream over the training split (or these episodes of it), one in memory at a time."""
         parts = []
-        for entry in self.split("train"):
+        for entry in entries or self.split("train"):
             values = self.values(entry.id, stream).astype(np.float64)
             values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
             parts.append((len(values), values.min(0), values.max(0), values.mean(0), values.var(0)))

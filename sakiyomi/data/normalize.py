@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sakiyomi.data.episodes import EpisodeStore, Kind
+from sakiyomi.data.episodes import Entry, EpisodeStore, Kind
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import write_atomic
 
@@ -36,15 +36,18 @@ class Normalizer:
         self.scales = dict(scales)
 
     @classmethod
-    def fit(cls, store: EpisodeStore, streams: Mapping[str, Iterable[str]]) -> "Normalizer":
-        """Scales from the store's training split. `streams` maps a name to the streams it must cover: a
-        command is in the units of the joints it moves, and both share one scale."""
+    def fit(
+        cls, store: EpisodeStore, streams: Mapping[str, Iterable[str]], entries: tuple[Entry, ...] = ()
+    ) -> "Normalizer":
+        """Scales from the store's training split, or only `entries` of it. `streams` maps a name to the streams it
+        must cover: a command is in the units of the joints it moves, and both share one scale."""
         scales = {}
         for name, covered in streams.items():
-            statistics = [store.statistics.get(s) or store.measure(s) for s in covered]
             if store.streams[name].kind == "image":
                 scales[name] = Scale("image")
             else:
+                known = {} if entries else store.statistics
+                statistics = [known.get(s) or store.measure(s, entries) for s in covered]
                 low = np.min([s.low for s in statistics], axis=0)
                 high = np.max([s.high for s in statistics], axis=0)
                 scales[name] = Scale(store.streams[name].kind, tuple(low.tolist()), tuple(high.tolist()))
@@ -53,6 +56,8 @@ class Normalizer:
     def encode(self, stream: str, values: Tensor) -> Tensor:
         """[..., C] in the stream's unit -> float32 around 0.1..0.9; pictures uint8 [..., H, W, C] -> [..., C, H, W]."""
         if self._scale(stream).kind == "image":
+            if values.dtype != torch.uint8:
+                raise SakiyomiError(f"stream {stream!r} takes pictures as uint8 0..255, got {values.dtype}")
             return values.movedim(-1, -3).float().div_(255)
         center, half = self._affine(stream, values)
         return ((values - center) / half * ((HIGH - LOW) / 2) + 0.5).float()

@@ -71,6 +71,11 @@ def covered_streams(store: EpisodeStore, names: tuple[str, ...]) -> dict[str, tu
     return {name: tuple(dict.fromkeys((name, target_stream(store, name)))) for name in names}
 
 
+def training_entries(store: EpisodeStore, data: Data) -> tuple[Entry, ...]:
+    """The episodes that may be learned from, and nothing else may be: windows, scales and limits come from these."""
+    return store.split("train")[: data.episodes or None]
+
+
 class Windows:
     """The windows of one split. `streams` are those the model reads and predicts."""
 
@@ -81,12 +86,9 @@ class Windows:
         if data.clock not in store.streams:
             raise unknown("stream", data.clock, store.streams)
         self.rate = data.rate or store.streams[data.clock].rate
-        entries = store.split(split)
-        if data.episodes and split == "train":
-            entries = entries[: data.episodes]
+        entries = training_entries(store, data) if split == "train" else store.split(split)
         self.windows = [window for entry in entries for window in self._cut(entry, data)]
         self.steps = max(window.steps for window in self.windows)
-        covered_streams(store, streams)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -107,19 +109,24 @@ class Windows:
         inputs, targets = {}, {}
         for stream in self.streams:
             target = target_stream(self.store, stream)
-            values = torch.from_numpy(np.stack([self._resample(w, stream) for w in chosen]))
+            values = torch.from_numpy(np.stack([self._padded(w, stream) for w in chosen]))
             values = self.normalizer.encode(stream, values)
             inputs[stream] = values[:, :-1]
             if target == stream:
                 targets[stream] = values[:, 1:]
             else:
-                commands = np.stack([self._resample(w, target)[:-1] for w in chosen])
+                commands = np.stack([self._padded(w, target)[:-1] for w in chosen])
                 targets[stream] = self.normalizer.encode(stream, torch.from_numpy(commands))
         return Batch(inputs, targets, mask)
 
+    def series(self, stream: str) -> list[np.ndarray]:
+        """The stream at the model's rate, one array [T + 1, ...] a window."""
+        return [self._resample(window, stream) for window in self.windows]
+
     def _cut(self, entry: Entry, data: Data) -> list[Window]:
         clock = self.store.times(entry.id, data.clock)
-        others = [self.store.times(entry.id, s) for s in self.streams if s in self.store.streams]
+        covered = covered_streams(self.store, self.streams)
+        others = [self.store.times(entry.id, s) for names in covered.values() for s in names]
         start, end = max(c[0] for c in (clock, *others)), min(c[-1] for c in (clock, *others))
         total = int(np.floor((end - start) * self.rate + 1e-6))  # steps that have a next one
         if total < max(1, data.steps):
@@ -128,11 +135,12 @@ class Windows:
                 f"window of {max(1, data.steps)}; use a shorter window, or --data.steps 0 for whole episodes with masks"
             )
         steps = data.steps or total
-        begins = range(0, total - steps + 1, max(1, steps // 2))
+        # Half a window apart; the last one ends with the episode, or the end would never be learned.
+        begins = [*range(0, total - steps, max(1, steps // 2)), total - steps]
         return [Window(entry.id, start + np.arange(b, b + steps + 1) / self.rate, steps) for b in begins]
 
     def _resample(self, window: Window, stream: str) -> np.ndarray:
-        """The stream's values at the window's times [T + 1, ...], padded with the last one.
+        """The stream's values at the window's times, [T + 1, ...].
 
         Pictures, actions and tokens hold until the next value comes; measured quantities are interpolated.
         """
@@ -148,7 +156,12 @@ class Windows:
             gap = np.where(right > left, clock[first + right] - clock[first + left], 1.0)
             share = np.clip((window.times - clock[first + left]) / gap, 0.0, 1.0)
             share[share < 1e-5] = 0.0
-            share = share.reshape(-1, *[1] * (out.ndim - 1)).astype(out.dtype)
-            out = out * (1 - share) + values[right] * share
+            share = share.reshape(-1, *[1] * (out.ndim - 1))
+            out = (out * (1 - share) + values[right] * share).astype(np.float32)
+        return out
+
+    def _padded(self, window: Window, stream: str) -> np.ndarray:
+        """The stream over the window, [self.steps + 1, ...]: what is missing repeats the last value."""
+        out = self._resample(window, stream)
         short = self.steps + 1 - len(out)
         return np.concatenate([out, np.repeat(out[-1:], short, axis=0)]) if short > 0 else out

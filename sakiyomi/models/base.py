@@ -8,6 +8,7 @@ The law, tested for every entry of MODELS: `unroll` over a sequence equals `step
 """
 
 from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -44,6 +45,15 @@ class SequenceModel(nn.Module, ABC):
     @abstractmethod
     def example(self, batch_size: int, steps: int) -> Streams:
         """Random observations [B, T, ...] of the right shapes and ranges; for tests, docs and export."""
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A model that looks at places: its predictions hold `attention` and `points`, [.., K, 2]."""
+
+    def to_picture(self, points: Tensor) -> Tensor:
+        """Points as the model counts them -> x and y in 0..1 of the picture."""
+        ...
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ interpolated in between, as an arm's own controller does. The rule of success: t
 lifted by at least 8 cm over its rest height for 0.5 s without a break. `info` holds two readings of it:
 `success_any` (the rule has held at some tick of this episode) and `success_last` (it holds at this tick).
 
+    import gymnasium, sakiyomi.worlds
     env = gymnasium.make("sakiyomi/PickCube-v0", image_size=64)
     observation, info = env.reset(seed=0, options={"place": (0.5, 0.06), "light": 0.8})
 
@@ -104,6 +105,7 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._default_light = (self.model.light_diffuse.copy(), np.array(self.model.vis.headlight.ambient))
         self._lift = _Lift()
         low, high = (self.model.actuator_ctrlrange[:, i].astype(np.float32) for i in (0, 1))
+        self.command_low, self.command_high = low, high
         self.action_space = gymnasium.spaces.Box(low, high)
         self.observation_space = gymnasium.spaces.Dict(
             {
@@ -126,7 +128,7 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         start[:7] += self.np_random.normal(0.0, scene.start_noise, 7)
         self.data.qpos[:7] = start[:7]
         self.data.qpos[7:9] = start[7] / 2
-        self.data.ctrl[:] = np.clip(start, self.action_space.low, self.action_space.high)
+        self.data.ctrl[:] = np.clip(start, self.command_low, self.command_high)
         mujoco.mj_forward(self.model, self.data)
         self._lift = _Lift()
         return self._observe(), self._info()
@@ -136,7 +138,7 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if action.shape != (len(JOINT_NAMES),) or not np.isfinite(action).all():
             raise SakiyomiError(f"an action is {len(JOINT_NAMES)} finite joint targets, got {action!r}")
         before = self.data.ctrl.copy()
-        after = np.clip(action, self.action_space.low, self.action_space.high)
+        after = np.clip(action, self.command_low, self.command_high)
         for k in range(1, self._substeps + 1):
             self.data.ctrl[:] = before + (after - before) * (k / self._substeps)
             mujoco.mj_step(self.model, self.data)

@@ -46,7 +46,7 @@ class PickCubeSource:
         if self.episodes < 1 or self.validation < 1:
             raise SakiyomiError(f"episodes={self.episodes}, validation={self.validation}: both must be at least 1")
         world = PickCube(image_size=self.image_size)
-        writer = EpisodeWriter(out, streams(self.image_size), {"source": "pick_cube", **asdict(self)})
+        writer = EpisodeWriter(out, streams(world), {"source": "pick_cube", **asdict(self)})
         total = self.episodes + self.validation
         for number in range(total):
             id = f"{number:05d}"
@@ -62,9 +62,9 @@ class PickCubeSource:
         place = TAUGHT_PLACES[index % len(TAUGHT_PLACES)]
         values, meta, attempt = {}, {"success": False}, 0
         while not meta["success"] and attempt < ATTEMPTS:
-            attempt += 1
             random = np.random.default_rng((self.seed, split == "validation", index, attempt))
             values, meta = self._show(world, random, place)
+            attempt += 1
         clock = np.arange(HORIZON) / RATE
         writer.add(id, values, dict.fromkeys(values, clock), split, meta)
 
@@ -96,12 +96,13 @@ class PickCubeSource:
         return values, {"place": list(place), "light": light, "speed": speed, "success": bool(info["success_any"])}
 
 
-def streams(image_size: int) -> dict[str, Stream]:
+def streams(world: PickCube) -> dict[str, Stream]:
     """What a demonstration holds; `cube` is for scores, no model reads it."""
-    joints = {"rate": RATE, "unit": "rad; gripper m", "names": JOINT_NAMES}
+    low, high = (tuple(v.tolist()) for v in (world.command_low, world.command_high))
+    picture = (world.image_size, world.image_size, 3)
     return {
-        "image": Stream("image", (image_size, image_size, 3), "uint8", RATE, "RGB 0..255"),
-        "joints": Stream("joints", (8,), "float32", **joints),
-        "command": Stream("action", (8,), "float32", **joints),
+        "image": Stream("image", picture, "uint8", RATE, "RGB 0..255"),
+        "joints": Stream("joints", (8,), "float32", RATE, "rad; gripper m", JOINT_NAMES),
+        "command": Stream("action", (8,), "float32", RATE, "rad; gripper m", JOINT_NAMES, low, high),
         "cube": Stream("pose", (3,), "float32", RATE, "m", ("x", "y", "z")),
     }

@@ -1,0 +1,71 @@
+"""Checkpoints, logs and devices."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from sakiyomi.errors import SakiyomiError
+from sakiyomi.models import JointRNN
+from sakiyomi.run import Log, load_checkpoint, pick_device, read_metrics, restore, save_checkpoint
+
+
+def trained_a_little(layout: torch.memory_format) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3)).to(memory_format=layout)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    for _ in range(3):
+        model(torch.rand(2, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model, optimizer
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_next_step_after_a_restore_is_the_one_that_would_have_come(
+    tmp_path: Path, layout: torch.memory_format
+) -> None:
+    """Moments must lie in memory as their weights do: the fused step pairs them by position."""
+    model, optimizer = trained_a_little(layout)
+    save_checkpoint(tmp_path / "last.safetensors", model, optimizer, JointRNN.Config(), {"step": 3})
+    again, fresh = trained_a_little(layout)
+    restore(load_checkpoint(tmp_path / "last.safetensors", JointRNN.Config()), again, fresh)
+    data = torch.rand(2, 3, 8, 8)
+    for net, opt in ((model, optimizer), (again, fresh)):
+        net(data).square().mean().backward()
+        opt.step()
+    for a, b in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_checkpoint_knows_its_model(tmp_path: Path) -> None:
+    model, optimizer = trained_a_little(torch.contiguous_format)
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, model, optimizer, JointRNN.Config(hidden=5), {"step": 3})
+    with pytest.raises(SakiyomiError, match="hidden: 5 there, 6 asked"):
+        load_checkpoint(path, JointRNN.Config(hidden=6))
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(SakiyomiError, match="no whole safetensors file"):
+        load_checkpoint(path, JointRNN.Config(hidden=5))
+
+
+def test_the_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    log = Log(tmp_path, 0)
+    for step in range(5):
+        log.write(step, {"loss": 1.0 / (step + 1)})
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 5, "lo')  # a line that a crash cut off
+    Log(tmp_path, 3).close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [0, 1, 2]
+    assert msgspec.json.decode((tmp_path / "metrics.jsonl").read_bytes().splitlines()[-1])["loss"] == 1 / 3
+
+
+def test_devices() -> None:
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(SakiyomiError, match="unknown device 'gpu'"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(SakiyomiError, match="sees no GPU"):
+            pick_device("cuda")
