@@ -245,8 +245,10 @@ class Closed:
 
 
 def picture_size(job: Job) -> int:
-    """Height and width of the pictures a run's world has to show: its model's, 64 for a model without a camera."""
-    return getattr(job.model, "height", 64)
+    """Height and width of the pictures a run's world has to show: its model's; for a model without a camera those
+    of its recordings, so that both are tried in the same world; 64 where there are none."""
+    recorded = EpisodeStore(job.data.store).streams.get("image") if Path(job.data.store).exists() else None
+    return getattr(job.model, "height", recorded.shape[0] if recorded else 64)
 
 
 def rollout(trained: Trained, options: Closed, folder: Path) -> Trial:

@@ -65,7 +65,7 @@ def test_evaluate_compare_and_the_protocol(here: Path, capsys: pytest.CaptureFix
     assert main(["evaluate", "pick-joints", "--trials", "2", *only]) == 0
     scores = load_scores(here / "runs/pick-small/scores.json")
     assert scores["success/taught"].protocol.n == 2
-    assert {"success/blind", "attention/taught", "drift_free/joints", "latency_p99"} <= scores.keys()
+    assert {"success/blind", "drift_free/joints", "latency_p99"} <= scores.keys()
     assert main(["compare", "pick-small", "pick-joints"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "pick-joints", "--trials", "3", *only]) == 0
@@ -142,7 +142,7 @@ def test_ctrl_c_in_a_terminal_saves_and_says_how_to_go_on(here: Path, tmp_path: 
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with --resume" in error
+    assert "--resume" in error
     assert error.count("\n") == 1
     assert (run / "last.safetensors").exists()
 
