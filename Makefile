@@ -7,8 +7,9 @@ PY := .venv/bin/python
 demo: .venv/ready
 	$(PY) -m sakiyomi demo
 
-test: .venv/ready lint
+test: .venv/ready
 	$(PY) -m pytest
+	$(MAKE) lint
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -177,3 +177,17 @@ def test_the_demo_makes_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {f"success/{n}" for n in ("taught", "untaught", "blind", "light", "camera", "distractor")} <= scores.keys()
     # A second call finds everything done and only drives and reports again.
     assert main(["demo", "--steps", "12", "--trials", "2"]) == 0
+
+
+def test_an_interrupted_recording_is_completed_by_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recording = subprocess.Popen([sys.executable, "-m", "sakiyomi", "prepare", "pick-small"], stderr=subprocess.PIPE)
+    manifest = tmp_path / "data/pick-small/manifest.jsonl"
+    while not manifest.exists() and recording.poll() is None:
+        time.sleep(0.01)
+    recording.send_signal(signal.SIGINT)
+    _, error = recording.communicate(timeout=60)
+    assert recording.returncode == 130
+    assert error.count(b"\n") == 1
+    assert main(["train", "pick-small", "--train.steps", "1"]) == 0
+    assert len(EpisodeStore(tmp_path / "data/pick-small").entries) == 130

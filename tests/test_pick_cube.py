@@ -209,3 +209,14 @@ def test_without_egl_the_package_is_named(tmp_path: Path, missing: str) -> None:
     last = next(line for line in reversed(done.stderr.splitlines()) if "SakiyomiError" in line)
     assert "libegl1" in last
     assert "MUJOCO_GL=egl" in last
+
+
+def test_without_egl_a_command_says_so_in_one_line(tmp_path: Path) -> None:
+    for name in ("libEGL.so.1", "libEGL.so", "libEGL.so.0"):
+        (tmp_path / name).write_bytes(b"no library")
+    environment = {**os.environ, "MUJOCO_GL": "egl", "LD_LIBRARY_PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "sakiyomi", "train", "pick-small"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "libegl1" in done.stderr

@@ -1,10 +1,13 @@
 """Checkpoints, logs and devices."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.models import JointRNN
@@ -60,6 +63,28 @@ def test_the_log_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     Log(tmp_path, 3).close()
     assert [row["step"] for row in read_metrics(tmp_path)] == [0, 1, 2]
     assert msgspec.json.decode((tmp_path / "metrics.jsonl").read_bytes().splitlines()[-1])["loss"] == 1 / 3
+
+
+def test_tensorboard_shows_the_run_that_was_resumed(tmp_path: Path) -> None:
+    for start, values in ((0, (5.0, 4.0, 3.0, 2.0)), (2, (30.0, 20.0))):
+        log = Log(tmp_path, start)
+        for step, value in enumerate(values, start):
+            log.write(step, {"loss": value})
+        log.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [(event.step, event.value) for event in board.Scalars("loss")] == [(0, 5), (1, 4), (2, 30), (3, 20)]
+
+
+def test_a_full_disk_is_said_by_the_log_too(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+        "from pathlib import Path; from sakiyomi.run import Board; board = Board(Path(sys.argv[1]), 0);"
+        "[board.write(step, {'loss': 1.0}) for step in range(1000)]"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "SakiyomiError: could not write" in done.stderr.splitlines()[-1]
+    assert "Exception in thread" not in done.stderr
 
 
 def test_devices() -> None:

@@ -10,6 +10,7 @@ The law, tested for every entry of MODELS: `unroll` over a sequence equals `step
 from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from sakiyomi.data.windows import Batch
@@ -25,6 +26,8 @@ class SequenceModel(nn.Module, ABC):
 
     inputs: tuple[str, ...]
     """The streams it reads; it predicts the same ones."""
+    shapes: dict[str, tuple[int, ...]]
+    """The shape of one value of each of them."""
 
     @abstractmethod
     def initial(self, batch_size: int) -> State:
@@ -42,9 +45,9 @@ class SequenceModel(nn.Module, ABC):
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Losses by name, unreduced [B, T], unweighted and unmasked; `train.py` does both, in one place."""
 
-    @abstractmethod
     def example(self, batch_size: int, steps: int) -> Streams:
-        """Random observations [B, T, ...] of the right shapes and ranges; for tests, docs and export."""
+        """Random observations [B, T, ...] of the right shapes, in 0..1; for tests, docs and export."""
+        return {name: torch.rand(batch_size, steps, *shape) for name, shape in self.shapes.items()}
 
 
 @runtime_checkable
@@ -54,6 +57,12 @@ class Attentive(Protocol):
     def to_picture(self, points: Tensor) -> Tensor:
         """Points as the model counts them -> x and y in 0..1 of the picture."""
         ...
+
+
+def one_step(model: SequenceModel, observation: Streams, state: State) -> tuple[Streams, State]:
+    """`step` for a model whose `unroll` takes a state: a sequence of one."""
+    sequence, state = model.unroll({name: value[:, None] for name, value in observation.items()}, state)
+    return {name: value[:, 0] for name, value in sequence.items()}, state
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:

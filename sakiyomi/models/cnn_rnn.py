@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sakiyomi.data.windows import Batch
 from sakiyomi.layers.cae import PictureDecoder, PictureEncoder
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, squared_error
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step, squared_error
 from sakiyomi.schedules import Progress
 
 
@@ -37,6 +37,7 @@ class CNNRNN(SequenceModel):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.shapes = {"image": (3, config.height, config.width), "joints": (config.joints,)}
         self.encoder = PictureEncoder(config.height, config.width, config.features)
         self.decoder = PictureDecoder(config.height, config.width, config.features)
         self.lstm = nn.LSTM(config.features + config.joints, config.hidden, batch_first=True)
@@ -47,12 +48,11 @@ class CNNRNN(SequenceModel):
         return {"h": zeros, "c": zeros}
 
     def step(self, observation: Streams, state: State) -> tuple[Streams, State]:
-        sequence, state = self.unroll({name: value[:, None] for name, value in observation.items()}, state)
-        return {name: value[:, 0] for name, value in sequence.items()}, state
+        return one_step(self, observation, state)
 
     def unroll(self, observations: Streams, state: State | None = None) -> tuple[Streams, State]:
         c = self.config
-        expect(observations, {"image": (3, c.height, c.width), "joints": (c.joints,)})
+        expect(observations, self.shapes)
         images = observations["image"]
         shape = images.shape[:2]
         state = self.initial(shape[0]) if state is None else state
@@ -66,10 +66,3 @@ class CNNRNN(SequenceModel):
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         predictions, _ = self.unroll(batch.inputs)
         return {name: squared_error(predictions[name], batch.targets[name]) for name in self.inputs}
-
-    def example(self, batch_size: int, steps: int) -> Streams:
-        c = self.config
-        return {
-            "image": torch.rand(batch_size, steps, 3, c.height, c.width),
-            "joints": torch.rand(batch_size, steps, c.joints),
-        }

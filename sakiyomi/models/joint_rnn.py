@@ -7,11 +7,10 @@ What it can do shows how much of a task is habit; what it cannot is what the cam
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from sakiyomi.data.windows import Batch
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, squared_error
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step, squared_error
 from sakiyomi.schedules import Progress
 
 
@@ -30,6 +29,7 @@ class JointRNN(SequenceModel):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.shapes = {"joints": (config.joints,)}
         self.lstm = nn.LSTM(config.joints, config.hidden, batch_first=True)
         self.joint_head = nn.Linear(config.hidden, config.joints)
 
@@ -38,11 +38,10 @@ class JointRNN(SequenceModel):
         return {"h": zeros, "c": zeros}
 
     def step(self, observation: Streams, state: State) -> tuple[Streams, State]:
-        sequence, state = self.unroll({name: value[:, None] for name, value in observation.items()}, state)
-        return {name: value[:, 0] for name, value in sequence.items()}, state
+        return one_step(self, observation, state)
 
     def unroll(self, observations: Streams, state: State | None = None) -> tuple[Streams, State]:
-        expect(observations, {"joints": (self.config.joints,)})
+        expect(observations, self.shapes)
         joints = observations["joints"]
         state = self.initial(len(joints)) if state is None else state
         hidden, (h, c) = self.lstm(joints, (state["h"][None], state["c"][None]))
@@ -51,6 +50,3 @@ class JointRNN(SequenceModel):
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         predictions, _ = self.unroll(batch.inputs)
         return {"joints": squared_error(predictions["joints"], batch.targets["joints"])}
-
-    def example(self, batch_size: int, steps: int) -> Streams:
-        return {"joints": torch.rand(batch_size, steps, self.config.joints)}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.layers.cae import PictureDecoder, PictureEncoder
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, squared_error
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step, squared_error
 from sakiyomi.schedules import Progress
 
 
@@ -55,6 +55,7 @@ class MTRNN(SequenceModel):
         if min(config.io_tau, config.fast_tau, config.slow_tau) < 1:
             raise SakiyomiError(f"time constants count steps and must be at least 1: {config}")
         self.config = config
+        self.shapes = {"image": (3, config.height, config.width), "joints": (config.joints,)}
         self.encoder = PictureEncoder(config.height, config.width, config.features)
         self.decoder = PictureDecoder(config.height, config.width, config.features)
         self.read = nn.Linear(config.features + config.joints, config.io)
@@ -74,12 +75,11 @@ class MTRNN(SequenceModel):
         return {"u": self.head.weight.new_zeros(batch_size, self.recur.in_features)}
 
     def step(self, observation: Streams, state: State) -> tuple[Streams, State]:
-        sequence, state = self.unroll({name: value[:, None] for name, value in observation.items()}, state)
-        return {name: value[:, 0] for name, value in sequence.items()}, state
+        return one_step(self, observation, state)
 
     def unroll(self, observations: Streams, state: State | None = None) -> tuple[Streams, State]:
         c = self.config
-        expect(observations, {"image": (3, c.height, c.width), "joints": (c.joints,)})
+        expect(observations, self.shapes)
         images = observations["image"]
         shape = images.shape[:2]
         u = (self.initial(shape[0]) if state is None else state)["u"]
@@ -99,10 +99,3 @@ class MTRNN(SequenceModel):
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         predictions, _ = self.unroll(batch.inputs)
         return {name: squared_error(predictions[name], batch.targets[name]) for name in self.inputs}
-
-    def example(self, batch_size: int, steps: int) -> Streams:
-        c = self.config
-        return {
-            "image": torch.rand(batch_size, steps, 3, c.height, c.width),
-            "joints": torch.rand(batch_size, steps, c.joints),
-        }

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sakiyomi.data.windows import Batch
 from sakiyomi.layers.spatial import InverseSpatialSoftmax, SpatialSoftmax
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, squared_error
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step, squared_error
 from sakiyomi.schedules import Progress
 
 
@@ -51,6 +51,7 @@ class SARNN(SequenceModel):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.shapes = {"image": (3, config.height, config.width), "joints": (config.joints,)}
         height, width, k = config.height - 6, config.width - 6, config.points
         self.position_encoder = _encoder(k)
         self.image_encoder = _encoder(k)
@@ -77,8 +78,7 @@ class SARNN(SequenceModel):
         return {"h": zeros, "c": zeros}
 
     def step(self, observation: Streams, state: State) -> tuple[Streams, State]:
-        sequence, state = self.unroll({name: value[:, None] for name, value in observation.items()}, state)
-        return {name: value[:, 0] for name, value in sequence.items()}, state
+        return one_step(self, observation, state)
 
     def unroll(self, observations: Streams, state: State | None = None) -> tuple[Streams, State]:
         predictions, state = self._look_ahead(observations, state)
@@ -99,13 +99,6 @@ class SARNN(SequenceModel):
             "points": points,
         }
 
-    def example(self, batch_size: int, steps: int) -> Streams:
-        c = self.config
-        return {
-            "image": torch.rand(batch_size, steps, 3, c.height, c.width),
-            "joints": torch.rand(batch_size, steps, c.joints),
-        }
-
     def to_picture(self, points: Tensor) -> Tensor:
         """Points in 0..1 of the maps -> 0..1 of the picture: a map's cell is the centre of a 7 x 7 patch."""
         size = points.new_tensor([self.config.width, self.config.height])
@@ -114,7 +107,7 @@ class SARNN(SequenceModel):
     def _look_ahead(self, observations: Streams, state: State | None) -> tuple[Streams, State]:
         """Everything but the pictures."""
         c = self.config
-        expect(observations, {"image": (3, c.height, c.width), "joints": (c.joints,)})
+        expect(observations, self.shapes)
         images, joints = observations["image"], observations["joints"]
         b, t = images.shape[:2]
         state = self.initial(b) if state is None else state
