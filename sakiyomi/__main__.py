@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(sys.argv[1:] if argv is None else argv)
     except SakiyomiError as error:
-        sys.stderr.write(f"sakiyomi: {error}\n")
+        sys.stderr.write(f"sakiyomi: {' '.join(str(error).split())}\n")
         return error.status
     except KeyboardInterrupt:
         sys.stderr.write("sakiyomi: stopped; what was written before is whole\n")

@@ -124,7 +124,9 @@ class Guard:
         """Begin at rest at `position` [J]: where the joints are now. Raises SakiyomiError when that is not finite."""
         position = np.asarray(position, np.float64)
         if position.shape != self._low.shape or not np.isfinite(position).all():
-            raise SakiyomiError(f"the guard starts from {len(self._low)} finite joint positions, got {position!r}")
+            raise SakiyomiError(
+                f"the guard starts from {len(self._low)} finite joint positions, got {position.tolist()}"
+            )
         self._position, self._speed = position.copy(), np.zeros_like(position)
         self._last_tick: float | None = None
         self._stopped = False

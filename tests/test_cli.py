@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from sakiyomi.__main__ import main
-from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
 from sakiyomi.data.sources.pick_cube import PickCubeSource
 from sakiyomi.run import read_metrics
 from sakiyomi.scores.protocol import load_scores
@@ -191,3 +192,33 @@ def test_an_interrupted_recording_is_completed_by_training(tmp_path: Path, monke
     assert error.count(b"\n") == 1
     assert main(["train", "pick-small", "--train.steps", "1"]) == 0
     assert len(EpisodeStore(tmp_path / "data/pick-small").entries) == 130
+
+
+def test_your_own_recordings_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six joints at 100 Hz, a camera at 30, a model at 10; another robot's run does not drive this arm."""
+    monkeypatch.chdir(tmp_path)
+    writer = EpisodeWriter(
+        "data/mine",
+        {
+            "image": Stream("image", (64, 64, 3), "uint8", rate=30),
+            "joints": Stream("joints", (6,), "float32", rate=100, unit="rad"),
+            "command": Stream("action", (6,), "float32", rate=100, low=(-3.1,) * 6, high=(3.1,) * 6),
+        },
+    )
+    random = np.random.default_rng(0)
+    camera, motors = np.arange(60) / 30, np.arange(200) / 100
+    for number, split in enumerate(("train", "train", "validation")):
+        joints = np.sin(motors[:, None] * np.arange(1, 7) + number).astype(np.float32)
+        pictures = random.integers(0, 256, (60, 64, 64, 3), dtype=np.uint8)
+        values = {"image": pictures, "joints": joints, "command": joints}
+        writer.add(f"e{number}", values, {"image": camera, "joints": motors, "command": motors}, split)
+    writer.finish()
+    words = ["--data.store", "data/mine", "--data.rate", "10", "--model.joints", "6", "--out", "runs/mine"]
+    assert main(["train", "pick", *words, "--train.steps", "3"]) == 0
+    assert main(["rollout", "pick", "--run", "runs/mine", "--recording", "e0"]) == 0
+    assert (tmp_path / "runs/mine/recording.gif").exists()
+    capsys.readouterr()
+    assert main(["evaluate", "pick", "--run", "runs/mine", "--trials", "1"]) == 1
+    assert "6 finite joint positions" in said(capsys)

@@ -56,7 +56,7 @@ class CNNRNN(SequenceModel):
         images = observations["image"]
         shape = images.shape[:2]
         state = self.initial(shape[0]) if state is None else state
-        seen = self.encoder(images.flatten(0, 1)).sigmoid().unflatten(0, shape)
+        seen = self.encoder(images.flatten(0, 1)).unflatten(0, shape)
         read = torch.cat((seen, observations["joints"]), -1)
         hidden, (h, cell) = self.lstm(read, (state["h"][None], state["c"][None]))
         features, joints = self.head(hidden).split((c.features, c.joints), -1)

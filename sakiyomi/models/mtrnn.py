@@ -83,7 +83,7 @@ class MTRNN(SequenceModel):
         images = observations["image"]
         shape = images.shape[:2]
         u = (self.initial(shape[0]) if state is None else state)["u"]
-        seen = self.encoder(images.flatten(0, 1)).sigmoid().unflatten(0, shape)
+        seen = self.encoder(images.flatten(0, 1)).unflatten(0, shape)
         drive = self.read(torch.cat((seen, observations["joints"]), -1))
         drive = nn.functional.pad(drive, (0, c.fast + c.slow))
         weight = self.recur.weight * self.allowed

@@ -136,7 +136,7 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (len(JOINT_NAMES),) or not np.isfinite(action).all():
-            raise SakiyomiError(f"an action is {len(JOINT_NAMES)} finite joint targets, got {action!r}")
+            raise SakiyomiError(f"an action is {len(JOINT_NAMES)} finite joint targets, got {action.tolist()}")
         before = self.data.ctrl.copy()
         after = np.clip(action, self.command_low, self.command_high)
         for k in range(1, self._substeps + 1):
