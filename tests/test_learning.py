@@ -13,11 +13,11 @@ def test_a_short_training_picks_up_the_cube_by_looking(tmp_path: Path) -> None:
     chosen = preset("pick-small")
     chosen.source.record(tmp_path / "store")
     data = replace(chosen.job.data, store=str(tmp_path / "store"))
-    points = replace(chosen.job.train.losses["points"], end=300)
-    short = replace(chosen.job.train, steps=700, losses={**chosen.job.train.losses, "points": points})
+    points = replace(chosen.job.train.losses["points"], end=400)
+    short = replace(chosen.job.train, steps=1000, losses={**chosen.job.train.losses, "points": points})
     train(replace(chosen.job, data=data, train=short), tmp_path / "run")
     scores = evaluate(load(tmp_path / "run"), 20, only=("taught", "untaught", "blind")).scores
-    assert scores["success/taught"].value >= 0.7
-    assert scores["success/untaught"].value >= 0.4
-    assert scores["success/blind"].value <= 0.2
+    assert scores["success/taught"].value >= 0.6
+    assert scores["success/untaught"].value >= 0.5
+    assert scores["success/blind"].value <= 0.3
     assert scores["latency_p99"].value < 100  # one tick at 10 Hz, on however busy a machine
