@@ -136,7 +136,9 @@ def _demonstrations(result: dict[str, Any]) -> str:
         for n, r in result.items()
     ]
     header = ("demonstrations", "taught places", "untaught places")
-    return f"## Few demonstrations\n\n{table(header, rows)}\n![success against demonstrations](demonstrations.png)\n"
+    told = "One training (seed 0) a row: the intervals are of the trials, and do not cover the luck of a training.\n"
+    picture = "![success against demonstrations](demonstrations.png)\n"
+    return f"## Few demonstrations\n\n{table(header, rows)}\n{told}\n{picture}"
 
 
 def _baselines(result: dict[str, Any]) -> str:
