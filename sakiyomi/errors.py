@@ -20,3 +20,9 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> SakiyomiError:
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return SakiyomiError(f"unknown {kind} {got!r}: {hint}known: {', '.join(names) or 'none'}")
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Raises SakiyomiError when a number is under its range, or none at all (NaN)."""
+    if not value >= least:
+        raise SakiyomiError(f"{name} is {value}; it must be at least {least}")

@@ -8,7 +8,7 @@ import msgspec
 
 from sakiyomi.data.augment import Augment
 from sakiyomi.data.windows import Data
-from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.errors import SakiyomiError, at_least, unknown
 from sakiyomi.files import write_atomic
 from sakiyomi.models import CNNRNN, MODELS, MTRNN, SARNN, JointRNN, SequenceModel
 from sakiyomi.schedules import LearningRate, Weight
@@ -120,8 +120,8 @@ def check(job: Job) -> None:
     """Raises SakiyomiError for a number outside its range, naming the field."""
     fields = flat(job)
     for name, least in LEAST.items():
-        if name in fields and not fields[name] >= least:
-            raise SakiyomiError(f"--{name.replace('_', '-')} is {fields[name]}; it must be at least {least}")
+        if name in fields:
+            at_least(f"--{name.replace('_', '-')}", fields[name], least)
     for name, most in MOST.items():
         if name in fields and not fields[name] <= most:
             raise SakiyomiError(f"--{name.replace('_', '-')} is {fields[name]}; it must be at most {most}")

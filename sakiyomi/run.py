@@ -229,15 +229,19 @@ class Bar:
 
 
 class Clock:
-    """Frames a second since the last reading."""
+    """Frames a second between two readings, whatever was done in between."""
 
     def __init__(self) -> None:
-        self._last = time.perf_counter()
+        self._last, self._frames = time.perf_counter(), 0
 
-    def rate(self, frames: int) -> float:
+    def count(self, frames: int) -> None:
+        self._frames += frames
+
+    def rate(self) -> float:
         now = time.perf_counter()
-        elapsed, self._last = now - self._last, now
-        return frames / max(elapsed, 1e-9)
+        rate = self._frames / max(now - self._last, 1e-9)
+        self._last, self._frames = now, 0
+        return rate
 
 
 def set_threads(threads: int) -> None:

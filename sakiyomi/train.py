@@ -39,6 +39,8 @@ from sakiyomi.run import (
 )
 from sakiyomi.schedules import progress_at
 
+GO_ON = "Go on: the same command (train: with --resume)"
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -77,7 +79,6 @@ class Pending:
     step: int
     tensors: dict[str, Tensor]
     schedules: dict[str, float]
-    frames: int
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,7 @@ def train(job: Job, folder: Path, resume: bool = False) -> Ended:
                 save_checkpoint(last, parts.model, parts.optimizer, job.model, counters.as_dict())
             if interrupt["asked"]:
                 log.close()
-                raise Interrupted(
-                    f"stopped before step {step}; {last} is saved. Go on: the same command (train: with --resume)"
-                )
+                raise Interrupted(f"stopped before step {step}; {last} is saved. {GO_ON}")
 
             # evaluate
             if step % cfg.validate_every == 0 and step > 0:
@@ -134,23 +133,21 @@ def train(job: Job, folder: Path, resume: bool = False) -> Ended:
             total, means = weigh(losses, batch.mask, cfg, step)
             total.backward()
             norm = torch.nn.utils.clip_grad_norm_(parts.model.parameters(), cfg.clip or math.inf)
-            rate = cfg.learning_rate.at(step, cfg.steps)
+            schedules = schedules_at(cfg, step)
             for group in parts.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = schedules["lr"]
             parts.optimizer.step()
             parts.optimizer.zero_grad(set_to_none=True)
             counters.step = step + 1
 
             # log
-            schedules = {"lr": rate, **{f"weight/{name}": weight.at(step) for name, weight in cfg.losses.items()}}
-            tensors = {"total": total.detach(), "gradient_norm": norm, **means}
-            pending.append(Pending(step, tensors, schedules, int(batch.mask.numel())))
+            pending.append(Pending(step, {"total": total.detach(), "gradient_norm": norm, **means}, schedules))
+            clock.count(batch.mask.numel())
             if step % cfg.log_every == 0 or counters.step == cfg.steps:
-                frames = sum(p.frames for p in pending)
                 values = read_losses(pending, last)
                 log.write(step, values)
                 text = " ".join(f"{name} {values[name]:.2e}" for name in losses)
-                bar.update(counters.step, f"{text}  {clock.rate(frames):,.0f} frames/s")
+                bar.update(counters.step, f"{text}  {clock.rate():,.0f} frames/s")
 
     stopped_early = stops_early(counters, cfg)
     read_losses(pending, last)
@@ -186,6 +183,12 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     normalizer.save(folder / "normalizer.json")
     learned_limits(windows).save(folder / "limits.json")
     return Parts(device, model, optimizer, windows, validation), counters
+
+
+def schedules_at(cfg: Train, step: int) -> dict[str, float]:
+    """Everything that changes during training, as it is logged: the learning rate and each loss's weight."""
+    weights = {f"weight/{name}": weight.at(step) for name, weight in cfg.losses.items()}
+    return {"lr": cfg.learning_rate.at(step, cfg.steps), **weights}
 
 
 def stops_early(counters: Counters, cfg: Train) -> bool:

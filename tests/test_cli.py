@@ -113,6 +113,11 @@ def test_rollout_and_explain_leave_pictures(here: Path) -> None:
         (["train", "pick-small", "--train.device", "tpu", "--out", "x"], "unknown device 'tpu'"),
         (["prepare", "pick-small", "--episodes", "11"], "episodes 10 there, 11 asked"),
         (["compare", "pick-small"], "compare takes two runs"),
+        (["evaluate", "pick-small", "--trials", "0"], "--trials is 0; it must be at least 1"),
+        (["evaluate", "pick-small", "--seed", "-1"], "--seed is -1; it must be at least 0"),
+        (["rollout", "pick-small", "--seed", "-1"], "seed of an episode is -1; it must be at least 0"),
+        (["rollout", "pick-small", "--place", "nan", "0"], "two finite numbers in m"),
+        (["prepare", "pick-small", "--seed", "-1", "--out", "other"], "--seed is -1; it must be at least 0"),
     ],
 )
 def test_a_slip_gets_one_line_and_a_cure(

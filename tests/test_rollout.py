@@ -1,5 +1,6 @@
 """Driving: the same step as in training, nothing unguarded, the clock kept."""
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from sakiyomi.job import Job
 from sakiyomi.models import SARNN
 from sakiyomi.rollout import Policy, Trained, open_loop, run_trial
 from sakiyomi.train import learned_limits
-from sakiyomi.worlds.pick_cube import PickCube
+from sakiyomi.worlds.pick_cube import HORIZON, PickCube
 
 
 @pytest.fixture
@@ -130,3 +131,7 @@ def test_a_world_without_a_stream_is_said(trained: Trained) -> None:
     policy.reset(np.zeros(8))
     with pytest.raises(SakiyomiError, match=r"the model reads \['image', 'joints'\], the world gave \['joints'\]"):
         policy.act({"joints": np.zeros(8, np.float32)})
+
+
+def test_a_trial_lasts_as_long_as_the_world_says() -> None:
+    assert inspect.signature(run_trial).parameters["ticks"].default == HORIZON

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.models import JointRNN
-from sakiyomi.run import Log, load_checkpoint, pick_device, read_metrics, restore, save_checkpoint
+from sakiyomi.run import Clock, Log, load_checkpoint, pick_device, read_metrics, restore, save_checkpoint
 
 
 def trained_a_little(layout: torch.memory_format) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -94,3 +95,12 @@ def test_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(SakiyomiError, match="sees no GPU"):
             pick_device("cuda")
+
+
+def test_the_clock_counts_every_frame_once() -> None:
+    clock = Clock()
+    for _ in range(10):
+        clock.count(100)
+    time.sleep(0.05)
+    assert 0 < clock.rate() <= 1000 / 0.05
+    assert clock.rate() == 0

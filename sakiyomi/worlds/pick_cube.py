@@ -23,7 +23,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.errors import SakiyomiError, at_least, unknown
 from sakiyomi.worlds import no_renderer
 
 JOINT_NAMES = ("j1", "j2", "j3", "j4", "j5", "j6", "j7", "gripper")
@@ -118,6 +118,7 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        at_least("the seed of an episode", 0 if seed is None else seed, 0)
         super().reset(seed=seed)
         scene = scene_from(options)
         mujoco.mj_resetData(self.model, self.data)
@@ -178,6 +179,8 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return np.array([(right / reach + 1) / 2, (1 - up / reach) / 2])
 
     def _place_cube(self, place: tuple[float, float]) -> None:
+        if not np.isfinite(place).all():
+            raise SakiyomiError(f"the cube's place is two finite numbers in m, x and y, got {tuple(place)}")
         joint = self.data.joint("cube")
         joint.qpos[:] = (place[0], place[1], CUBE_HALF, 1, 0, 0, 0)
         joint.qvel[:] = 0

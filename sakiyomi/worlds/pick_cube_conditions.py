@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sakiyomi.errors import at_least
 from sakiyomi.worlds.pick_cube import TAUGHT_PLACES
 
 SPREAD = 0.01  # m: untaught places lie within this of the middle between two neighbouring taught ones
@@ -26,6 +27,8 @@ class Condition:
 
 def conditions(trials: int, seed: int = 10_000) -> dict[str, Condition]:
     """All of them, by name. `trials` of each; the same places and seeds for whoever asks with the same numbers."""
+    at_least("--trials", trials, 1)
+    at_least("--seed", seed, 0)
     random = np.random.default_rng(seed)
     taught = [TAUGHT_PLACES[i % len(TAUGHT_PLACES)] for i in range(trials)]
     untaught = [_between(i, random) for i in range(trials)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
-from sakiyomi.errors import SakiyomiError
+from sakiyomi.errors import SakiyomiError, at_least
 from sakiyomi.worlds.pick_cube import HORIZON, JOINT_NAMES, RATE, TAUGHT_PLACES, PickCube
 from sakiyomi.worlds.pick_cube_expert import plan
 
@@ -45,6 +45,8 @@ class PickCubeSource:
         """Write the store; an interrupted recording goes on where it stopped."""
         if self.episodes < 1 or self.validation < 1:
             raise SakiyomiError(f"episodes={self.episodes}, validation={self.validation}: both must be at least 1")
+        at_least("--seed", self.seed, 0)
+        at_least("--disturbance", self.disturbance, 0)
         world = PickCube(image_size=self.image_size)
         writer = EpisodeWriter(out, streams(world), {"source": "pick_cube", **asdict(self)})
         total = self.episodes + self.validation
