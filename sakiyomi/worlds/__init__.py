@@ -1,4 +1,4 @@
-"""Gymnasium environments; importing this registers them: `sakiyomi/PickCube-v0`.
+"""Gymnasium environments; importing this registers them: `sakiyomi/PickCube-v0` and `sakiyomi/Push-v0`.
 
 It also asks MuJoCo for EGL, which renders without a display, before MuJoCo is imported for the first time.
 """
@@ -34,3 +34,4 @@ if importlib.util.find_spec("triton") is not None:
     importlib.import_module("triton")
 
 gymnasium.register("sakiyomi/PickCube-v0", entry_point="sakiyomi.worlds.pick_cube:PickCube", max_episode_steps=45)
+gymnasium.register("sakiyomi/Push-v0", entry_point="sakiyomi.worlds.push:Push", max_episode_steps=30)

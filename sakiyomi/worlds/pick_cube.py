@@ -24,11 +24,8 @@ import mujoco
 import numpy as np
 
 from sakiyomi.errors import SakiyomiError, at_least, unknown
-from sakiyomi.worlds import no_renderer
+from sakiyomi.worlds.arm import HOME, JOINT_NAMES, Camera, drive
 
-JOINT_NAMES = ("j1", "j2", "j3", "j4", "j5", "j6", "j7", "gripper")
-# rad x 7, gripper opening in m; the tool points down over the near side of the table
-HOME = np.array([0.0, 0.5216, 0.0, 1.6319, 0.0, 0.9881, 0.0, 0.08])
 # m, on the table. A zigzag, so that no taught place is their mean: an arm that does not look cannot be lucky.
 TAUGHT_PLACES = ((0.455, -0.12), (0.545, -0.06), (0.455, 0.0), (0.545, 0.06), (0.455, 0.12))
 PLACE_LOW, PLACE_HIGH = (0.455, -0.12), (0.545, 0.12)  # unless told, a place is drawn between these corners
@@ -90,18 +87,16 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": RATE}  # noqa: RUF012 (gymnasium's own spelling)
 
     def __init__(self, image_size: int = 64, render_mode: str | None = "rgb_array") -> None:
-        if not 16 <= image_size <= 512:
-            raise SakiyomiError(f"image_size is {image_size}; it must lie in 16..512 (pixels, square)")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise unknown("render mode", str(render_mode), self.metadata["render_modes"])
         self.render_mode = render_mode
         self.image_size = image_size
         self.model = mujoco.MjModel.from_xml_path(str(Path(__file__).with_suffix(".xml")))
         self.data = mujoco.MjData(self.model)
-        self._renderer: mujoco.Renderer | None = None
         self._substeps = round(1 / RATE / self.model.opt.timestep)
-        self._camera = self.model.camera("work").id
-        self._default_camera = (self.model.cam_pos[self._camera].copy(), self.model.cam_quat[self._camera].copy())
+        self._camera = Camera(self.model, "work", image_size)
+        camera = self._camera.id
+        self._default_camera = (self.model.cam_pos[camera].copy(), self.model.cam_quat[camera].copy())
         self._default_light = (self.model.light_diffuse.copy(), np.array(self.model.vis.headlight.ambient))
         self._lift = _Lift()
         low, high = (self.model.actuator_ctrlrange[:, i].astype(np.float32) for i in (0, 1))
@@ -138,28 +133,17 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (len(JOINT_NAMES),) or not np.isfinite(action).all():
             raise SakiyomiError(f"an action is {len(JOINT_NAMES)} finite joint targets, got {action.tolist()}")
-        before = self.data.ctrl.copy()
-        after = np.clip(action, self.command_low, self.command_high)
-        for k in range(1, self._substeps + 1):
-            self.data.ctrl[:] = before + (after - before) * (k / self._substeps)
-            mujoco.mj_step(self.model, self.data)
+        target = np.clip(action, self.command_low, self.command_high)
+        for _ in drive(self.model, self.data, target, self._substeps):
             self._lift.update(self.cube_position[2] - CUBE_HALF, self.model.opt.timestep)
         return self._observe(), float(self._lift.held), False, False, self._info()
 
     def render(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The camera's picture, uint8 [H, W, 3]. Raises SakiyomiError where no renderer can be had."""
-        if self._renderer is None:
-            try:
-                self._renderer = mujoco.Renderer(self.model, self.image_size, self.image_size)
-            except Exception as error:
-                raise no_renderer(error) from error
-        self._renderer.update_scene(self.data, camera=self._camera)
-        return self._renderer.render().copy()
+        return self._camera.picture(self.data)
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._camera.close()
 
     def move_cube(self, place: tuple[float, float]) -> None:
         """Put the cube at rest somewhere else on the table in mid-episode, x and y in m."""
@@ -173,10 +157,7 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def project(self, point: np.ndarray) -> np.ndarray:
         """World point [3] in m -> picture [2], x rightwards and y downwards in 0..1 (as SpatialSoftmax counts)."""
-        offset = np.asarray(point) - self.data.cam_xpos[self._camera]
-        right, up, back = self.data.cam_xmat[self._camera].reshape(3, 3).T @ offset
-        reach = np.tan(np.deg2rad(self.model.cam_fovy[self._camera]) / 2) * -back
-        return np.array([(right / reach + 1) / 2, (1 - up / reach) / 2])
+        return self._camera.project(self.data, point)
 
     def _place_cube(self, place: tuple[float, float]) -> None:
         if not np.isfinite(place).all():
@@ -191,11 +172,11 @@ class PickCube(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         model.light_diffuse[:] = self._default_light[0] * scene.light
         model.vis.headlight.ambient[:] = self._default_light[1] * scene.light
         shift, turn, side = random.uniform(-1, 1, 3), random.uniform(-1, 1, 3), random.choice((-1.0, 1.0))
-        model.cam_pos[self._camera] = self._default_camera[0] + scene.camera_jitter * shift
+        model.cam_pos[self._camera.id] = self._default_camera[0] + scene.camera_jitter * shift
         rotation, turned = np.zeros(4), np.zeros(4)
         mujoco.mju_euler2Quat(rotation, scene.camera_jitter * turn, "xyz")
         mujoco.mju_mulQuat(turned, self._default_camera[1], rotation)
-        model.cam_quat[self._camera] = turned
+        model.cam_quat[self._camera.id] = turned
         x, y, _ = self.data.joint("cube").qpos[:3]
         away = -2.0 if scene.distractor_rgb is None else CUBE_HALF
         # On the side with room, so that it stays in the picture.
