@@ -1,5 +1,6 @@
 """What is recorded is read back, whatever happens in between, and what is wrong is refused in one line."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -7,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import synthetic
 
+from sakiyomi.data import episodes
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
 from sakiyomi.errors import SakiyomiError
 
@@ -242,6 +245,47 @@ def test_a_damaged_episode_is_refused_and_the_others_are_not(tmp_path: Path, dam
         store.values("e1", "joints")
     assert "e1.safetensors" in one_line(caught)
     assert len(store.values("e2", "joints")) == store.entry("e2").lengths["joints"]
+
+
+def test_only_some_files_stay_open_and_each_is_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 9)
+    store = EpisodeStore(tmp_path)
+    monkeypatch.setattr(episodes, "OPEN_FILES", 4)
+    digested: list[str] = []
+    digest = hashlib.file_digest
+
+    def count(file: Any, name: str) -> Any:
+        digested.append(Path(file.name).stem)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    held = store.values("e0", "joints")
+    for _ in range(3):
+        for number in range(9):
+            values, times = recording(5 + number, number)
+            np.testing.assert_array_equal(store.values(f"e{number}", "camera"), values["camera"])
+            np.testing.assert_array_equal(store.times(f"e{number}", "joints"), times["joints"])
+            store.values("e2", "joints")  # used all the time, so never closed
+            assert len(store._open) <= 4
+            assert "e2" in store._open
+    assert sorted(digested) == [f"e{number}" for number in range(9)]
+    np.testing.assert_array_equal(held, recording(5, 0)[0]["joints"])  # what was read outlives its file
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert maps.read_text().count(str(tmp_path)) <= 4
+
+
+def test_a_file_that_changed_length_is_refused_when_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    monkeypatch.setattr(episodes, "OPEN_FILES", 1)
+    store = EpisodeStore(tmp_path)
+    verify(store)
+    path = tmp_path / "episodes" / "e0.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SakiyomiError, match="damaged"):
+        store.values("e0", "joints")
 
 
 def test_statistics_are_of_the_training_split_only(store: EpisodeStore) -> None:

@@ -160,6 +160,39 @@ def test_a_window_longer_than_an_episode_is_refused(store: EpisodeStore) -> None
         windows(store, steps=9)
 
 
+def test_short_episodes_are_counted_or_left_out(store: EpisodeStore) -> None:
+    """Episodes of 8, 13, 10 and 11 steps."""
+    with pytest.raises(SakiyomiError, match=r"episode '0' .* the first of 2 too short among the 4 .*--data.skip-short"):
+        windows(store, steps=11)
+    source = windows(store, steps=11, skip_short=True)
+    assert {window.episode for window in source.windows} == {"1", "3"}
+    assert source.batch([0]).mask.shape == (1, 11)
+    assert len(windows(store, steps=4, skip_short=True)) == len(windows(store, steps=4))
+    with pytest.raises(SakiyomiError, match=r"episode '0' .* the first of 4 too short among the 4") as caught:
+        windows(store, steps=14, skip_short=True)
+    assert "skip-short" not in str(caught.value)
+
+
+def test_short_episodes_among_whole_ones_are_left_out(tmp_path: Path) -> None:
+    """Whole episodes, of which one has no step."""
+    writer = EpisodeWriter(tmp_path, synthetic.STREAMS)
+    for id, length in {"one": 1, "six": 6, "four": 4}.items():
+        writer.add(id, synthetic.values(length, 0), synthetic.times(length))
+    source = windows(writer.finish(), skip_short=True)
+    assert [(window.episode, window.steps) for window in source.windows] == [("six", 5), ("four", 3)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 60])
+def test_a_draw_is_the_permutation_of_its_epoch(store: EpisodeStore, batch_size: int) -> None:
+    """Asked in any order, as a resumed run does; the orders that are kept change nothing."""
+    source = windows(store, ("joints",), steps=3)
+    count = len(source)
+    for step in [0, 9, 3, 3, 0, 20]:
+        places = [divmod(p, count) for p in range(step * batch_size, (step + 1) * batch_size)]
+        picks = [int(np.random.default_rng((5, epoch)).permutation(count)[index]) for epoch, index in places]
+        assert equal(source.draw(5, step, batch_size), source.batch(picks))
+
+
 def test_an_episode_of_one_value_has_no_step(tmp_path: Path) -> None:
     writer = EpisodeWriter(tmp_path, synthetic.STREAMS)
     writer.add("short", synthetic.values(1, 0), synthetic.times(1))

@@ -6,7 +6,7 @@
 
 An episode is written to a temporary file, flushed, renamed, and only then entered in the manifest, so a crash
 loses at most the episode being recorded; a torn last line of the manifest is dropped by the next reader.
-Files are memory-mapped, and checked against their sha256 when first opened.
+Files are memory-mapped, and checked against their sha256 when first opened; some hundreds are kept open at a time.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from sakiyomi.files import append_line, write_atomic
 
 Kind = Literal["image", "joints", "pose", "action", "scalar", "token", "audio"]
 FORMAT = "sakiyomi-episodes-1"
+OPEN_FILES = 256  # a store keeps open; a system allows a process some thousand descriptors and memory maps
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,8 @@ class EpisodeStore:
         if not self.entries and not allow_empty:
             raise SakiyomiError(f"{self.folder} holds no finished episode; record some first (sakiyomi prepare NAME)")
         self._by_id = {entry.id: entry for entry in self.entries}
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, Any] = {}  # least recently used first
+        self._verified: set[str] = set()
 
     def split(self, name: str) -> tuple[Entry, ...]:
         """The episodes of one split. Raises SakiyomiError when there are none."""
@@ -224,9 +226,10 @@ class EpisodeStore:
         """Statistics of one stream over the training split (or these episodes of it), one in memory at a time."""
         parts = []
         for entry in entries or self.split("train"):
-            values = self.values(entry.id, stream).astype(np.float64)
-            values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
-            parts.append((len(values), values.min(0), values.max(0), values.mean(0), values.var(0)))
+            values = self.values(entry.id, stream)
+            # Channels first: along memory, sums over pictures are eight times as fast.
+            values = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1).T.astype(np.float64, order="C")
+            parts.append((values.shape[1], values.min(1), values.max(1), values.mean(1), values.var(1)))
         counts, low, high, means, variances = (np.stack(part) for part in zip(*parts, strict=True))
         weights = (counts / counts.sum())[:, None]
         mean = (weights * means).sum(0)
@@ -236,26 +239,35 @@ class EpisodeStore:
         return Statistics(low, high, mean, std, int(counts.sum()))
 
     def _file(self, id: str) -> Any:
-        if id not in self._open:
-            entry = self.entry(id)
-            path = self.folder / entry.file
-            if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise SakiyomiError(f"{self.folder}/manifest.jsonl names {entry.file!r}, outside the store; refused")
-            if not path.exists() or path.stat().st_size != entry.bytes:
-                came = f"{path.stat().st_size} bytes" if path.exists() else "no file"
-                raise SakiyomiError(
-                    f"{path} is damaged: {entry.bytes} bytes expected, {came} found; "
-                    "restore it or remove its line from the manifest"
-                )
+        """The episode's file, opened; the one that was not used for longest is closed if there are many."""
+        file = self._open.pop(id, None)
+        if file is None:
+            file = self._open_file(self.entry(id))
+        self._open[id] = file
+        while len(self._open) > OPEN_FILES:
+            del self._open[next(iter(self._open))]
+        return file
+
+    def _open_file(self, entry: Entry) -> Any:
+        path = self.folder / entry.file
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise SakiyomiError(f"{self.folder}/manifest.jsonl names {entry.file!r}, outside the store; refused")
+        if not path.exists() or path.stat().st_size != entry.bytes:
+            came = f"{path.stat().st_size} bytes" if path.exists() else "no file"
+            raise SakiyomiError(
+                f"{path} is damaged: {entry.bytes} bytes expected, {came} found; "
+                "restore it or remove its line from the manifest"
+            )
+        if entry.id not in self._verified:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != entry.sha256:
                 raise SakiyomiError(f"{path} is damaged: its sha256 is not the manifest's; restore it")
-            try:
-                self._open[id] = safe_open(path, framework="np")
-            except SafetensorError as error:
-                raise SakiyomiError(f"{path} is no safetensors file: {error}") from error
-        return self._open[id]
+            self._verified.add(entry.id)
+        try:
+            return safe_open(path, framework="np")
+        except SafetensorError as error:
+            raise SakiyomiError(f"{path} is no safetensors file: {error}") from error
 
 
 def check_stream(where: str, stream: Stream, values: np.ndarray, times: np.ndarray) -> None:

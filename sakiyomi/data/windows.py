@@ -5,6 +5,7 @@ Every batch carries a mask; episodes shorter than the longest are padded with th
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ class Data:
     """The stream whose clock and rate the steps follow."""
     episodes: int = 0
     """Use only so many training episodes, the first ones; 0 takes all."""
+    skip_short: bool = False
+    """Leave out episodes shorter than the window instead of refusing."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,33 @@ def training_entries(store: EpisodeStore, data: Data) -> tuple[Entry, ...]:
     return store.split("train")[: data.episodes or None]
 
 
+@lru_cache(maxsize=4)  # a batch may straddle two epochs
+def order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The numbers of all windows in the order of one epoch, int64 [count]."""
+    drawn = np.random.default_rng((seed, epoch)).permutation(count)
+    drawn.flags.writeable = False  # it is handed out again and again
+    return drawn
+
+
 class Windows:
-    """The windows of one split. `streams` are those the model reads and predicts."""
+    """The windows of one split, or `only` of some of its episodes. `streams` are those the model reads and predicts."""
 
     def __init__(
-        self, store: EpisodeStore, split: str, data: Data, streams: tuple[str, ...], normalizer: Normalizer
+        self,
+        store: EpisodeStore,
+        split: str,
+        data: Data,
+        streams: tuple[str, ...],
+        normalizer: Normalizer,
+        only: tuple[str, ...] = (),
     ) -> None:
         self.store, self.streams, self.normalizer = store, streams, normalizer
         if data.clock not in store.streams:
             raise unknown("stream", data.clock, store.streams)
         self.rate = data.rate or store.streams[data.clock].rate
         entries = training_entries(store, data) if split == "train" else store.split(split)
-        self.windows = [window for entry in entries for window in self._cut(entry, data)]
+        entries = tuple(entry for entry in entries if entry.id in only) if only else entries
+        self.windows = self._cut_all(entries, data)
         self.steps = max(window.steps for window in self.windows)
 
     def __len__(self) -> int:
@@ -99,7 +117,7 @@ class Windows:
         picks = []
         for position in range(first, first + batch_size):
             epoch, index = divmod(position, len(self.windows))
-            picks.append(int(np.random.default_rng((seed, epoch)).permutation(len(self.windows))[index]))
+            picks.append(int(order(seed, epoch, len(self.windows))[index]))
         return self.batch(picks)
 
     def batch(self, picks: list[int]) -> Batch:
@@ -123,21 +141,36 @@ class Windows:
         """The stream at the model's rate, one array [T + 1, ...] a window."""
         return [self._resample(window, stream) for window in self.windows]
 
-    def _cut(self, entry: Entry, data: Data) -> list[Window]:
-        clock = self.store.times(entry.id, data.clock)
-        covered = covered_streams(self.store, self.streams)
-        others = [self.store.times(entry.id, s) for names in covered.values() for s in names]
-        start, end = max(c[0] for c in (clock, *others)), min(c[-1] for c in (clock, *others))
-        total = int(np.floor((end - start) * self.rate + 1e-6))  # steps that have a next one
-        if total < max(1, data.steps):
+    def _cut_all(self, entries: tuple[Entry, ...], data: Data) -> list[Window]:
+        """The windows of these episodes. Raises SakiyomiError for episodes that are too short, unless those are to
+        be left out and others remain."""
+        least = max(1, data.steps)
+        extents = {entry.id: self._extent(entry.id, data.clock) for entry in entries}
+        short = [(id, total) for id, (_, total) in extents.items() if total < least]
+        if short and (not data.skip_short or len(short) == len(entries)):
+            id, total = short[0]
+            leave = "" if data.skip_short else ", --data.skip-short to leave such episodes out"
             raise SakiyomiError(
-                f"episode {entry.id!r} of {self.store.folder} has {total} steps at {self.rate:g} Hz, shorter than the "
-                f"window of {max(1, data.steps)}; use a shorter window, or --data.steps 0 for whole episodes with masks"
+                f"episode {id!r} of {self.store.folder} has {total} steps at {self.rate:g} Hz, shorter than the window "
+                f"of {least}, the first of {len(short)} too short among the {len(entries)} of split "
+                f"{entries[0].split!r}; use a shorter window{leave}, or --data.steps 0 for whole episodes with masks"
             )
-        steps = data.steps or total
+        whole = ((id, start, total) for id, (start, total) in extents.items() if total >= least)
+        return [window for extent in whole for window in self._cut(*extent, data.steps)]
+
+    def _extent(self, id: str, clock: str) -> tuple[float, int]:
+        """When all streams have begun, in seconds, and how many steps have a next one from there."""
+        names = {clock, *(s for group in covered_streams(self.store, self.streams).values() for s in group)}
+        clocks = [self.store.times(id, name) for name in names]
+        start, end = max(c[0] for c in clocks), min(c[-1] for c in clocks)
+        return start, int(np.floor((end - start) * self.rate + 1e-6))
+
+    def _cut(self, id: str, start: float, total: int, steps: int) -> list[Window]:
+        """One episode's windows; `steps` 0 is one window over all of it."""
+        steps = steps or total
         # Half a window apart; the last one ends with the episode, or the end would never be learned.
         begins = [*range(0, total - steps, max(1, steps // 2)), total - steps]
-        return [Window(entry.id, start + np.arange(b, b + steps + 1) / self.rate, steps) for b in begins]
+        return [Window(id, start + np.arange(b, b + steps + 1) / self.rate, steps) for b in begins]
 
     def _resample(self, window: Window, stream: str) -> np.ndarray:
         """The stream's values at the window's times, [T + 1, ...].

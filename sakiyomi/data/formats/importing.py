@@ -1,0 +1,56 @@
+"""What the formats share: pictures are decoded, what could not be read is counted up at the end."""
+
+import struct
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter
+from sakiyomi.errors import SakiyomiError
+
+TOLD = 3  # so many of the errors are quoted, the others counted
+
+
+def given(path: str, what: str) -> Path:
+    """The path the user named. Raises SakiyomiError when none was, or it does not exist; `what` says what to give."""
+    if not path:
+        raise SakiyomiError(f"no path given: name {what}")
+    if not Path(path).exists():
+        raise SakiyomiError(f"{path} does not exist; name {what}")
+    return Path(path)
+
+
+def picture(where: str, content: bytes) -> Image.Image:
+    """A PNG or JPEG as RGB. Raises SakiyomiError, beginning with `where`, when it cannot be decoded."""
+    try:
+        Image.open(BytesIO(content), formats=("PNG", "JPEG")).verify()  # PNG: its checksums, which `load` does not ask
+        image = Image.open(BytesIO(content), formats=("PNG", "JPEG"))
+        image.load()
+    # What Pillow raises for bytes that are no picture, depending on where they are wrong.
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        told = "no PNG or JPEG" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise SakiyomiError(f"{where} cannot be decoded: {told}; fetch it anew") from error
+    return image.convert("RGB")
+
+
+def finish(writer: EpisodeWriter, problems: Sequence[SakiyomiError]) -> EpisodeStore:
+    """Finish the store, whatever was damaged, so that what was read is usable.
+
+    Raises SakiyomiError when there were problems: how many, the first of them, and what is in the store.
+    """
+    told = "; ".join(str(problem) for problem in problems[:TOLD])
+    told += f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
+    if problems and not writer.ids:
+        raise SakiyomiError(f"nothing could be imported; {len(problems)} damaged: {told}")
+    try:
+        store = writer.finish()
+    except SakiyomiError as error:
+        raise SakiyomiError(f"{error} ({len(problems)} damaged and left out: {told or 'none'})") from error
+    if problems:
+        raise SakiyomiError(
+            f"{len(problems)} damaged and left out: {told}. The other {len(store.entries)} episodes are in "
+            f"{writer.folder} and usable; after the repair, the same command adds what is missing"
+        )
+    return store
