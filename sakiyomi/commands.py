@@ -4,34 +4,28 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.sources.pick_cube import PickCubeSource
 from sakiyomi.demo import demo, evaluate_with_bar
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.evaluate import save
+from sakiyomi.evaluate_imagined import HowImagined, evaluate_imagined, save_imagined
 from sakiyomi.explain import explain
-from sakiyomi.job import Job, load_job
+from sakiyomi.imagine import Imagining, rollout_imagined
+from sakiyomi.job import Job, load_job, model_name
+from sakiyomi.models import MODELS
 from sakiyomi.prepare import prepare
 from sakiyomi.presets import PRESETS, preset
 from sakiyomi.rollout import Closed, along_recording, load, rollout
-from sakiyomi.run import console
+from sakiyomi.run import console, progress_bar
 from sakiyomi.scores.protocol import compare, load_scores
 from sakiyomi.train import train
 from sakiyomi.views.tables import print_differences, print_scores
 
 Arguments = TypeVar("Arguments")
-
-
-@dataclass(frozen=True)
-class Prepare(PickCubeSource):
-    """Record the demonstrations a preset learns from."""
-
-    out: str = ""
-    """Folder of the episode store; the preset's own if not given."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,22 @@ class Evaluate:
     """Places and noise of the trials follow from it."""
     only: tuple[str, ...] = ()
     """Conditions to try; all if not given."""
+
+
+@dataclass(frozen=True)
+class EvaluateImagined(HowImagined):
+    """Score what a trained model imagines, beside two controls."""
+
+    run: str = ""
+    """Run folder; runs/NAME if not given."""
+
+
+@dataclass(frozen=True)
+class RolloutImagined(Imagining):
+    """Show a trained model the beginning of a recording and let it imagine the rest."""
+
+    run: str = ""
+    """Run folder; runs/NAME if not given."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,13 @@ class Demo:
 
 def do_prepare(name: str, rest: list[str]) -> None:
     chosen = preset(name)
-    args = parse(Prepare(**vars(chosen.source)), f"prepare {name}", rest)
-    prepare(narrow(args, PickCubeSource), Path(args.out or chosen.job.data.store))
+    kind: Any = type(chosen.source)
+    told = tyro.conf.arg(help="Folder of the episode store; the preset's own if not given.")
+    out = ("out", Annotated[str, told], dataclasses.field(default="", kw_only=True))
+    asked = dataclasses.make_dataclass("Prepare", [out], bases=(kind,), frozen=True)
+    asked.__doc__ = f"Recordings for {name}: {chosen.description}."
+    args = parse(asked(**vars(chosen.source)), f"prepare {name}", rest)
+    prepare(narrow(args, kind), Path(args.out or chosen.job.data.store))
 
 
 def do_train(name: str, rest: list[str]) -> None:
@@ -113,12 +128,15 @@ def do_train(name: str, rest: list[str]) -> None:
         prepare(chosen.source, Path(job.data.store))
     ended = train(job, folder, args.resume)
     early = ", stopped early" if ended.stopped_early else ""
-    console.print(f"{ended.steps} steps{early}; best validation loss {ended.best:.3e} at step {ended.best_step}")
+    console.print(
+        f"{ended.steps} steps{early}; best {job.train.keep} of validation {ended.best:.3e} at step {ended.best_step}"
+    )
 
 
 def option(words: list[str], flag: str) -> str:
-    """The word after `flag`, or nothing."""
-    return words[words.index(flag) + 1] if flag in words[:-1] else ""
+    """What `--flag WORD` or `--flag=WORD` says, or nothing."""
+    joined = [word.removeprefix(f"{flag}=") for word in words if word.startswith(f"{flag}=")]
+    return words[words.index(flag) + 1] if flag in words[:-1] else "".join(joined[-1:])
 
 
 def finished(store: Path) -> bool:
@@ -127,6 +145,17 @@ def finished(store: Path) -> bool:
 
 
 def do_evaluate(name: str, rest: list[str]) -> None:
+    if imagines(name, rest):
+        args = parse(EvaluateImagined(), f"evaluate {name}", rest)
+        folder = run_folder(name, args.run)
+        trained = load(folder)
+        with progress_bar("imagining", 1) as bar:
+            found = evaluate_imagined(trained, narrow(args, HowImagined), bar.of)
+        print_scores(found.scores)
+        for note in found.notes:
+            console.print(note, markup=False)
+        console.print(str(save_imagined(found, trained, folder)))
+        return
     args = parse(Evaluate(), f"evaluate {name}", rest)
     folder = run_folder(name, args.run)
     evaluated = evaluate_with_bar(load(folder), args.trials, args.seed, args.only)
@@ -135,6 +164,12 @@ def do_evaluate(name: str, rest: list[str]) -> None:
 
 
 def do_rollout(name: str, rest: list[str]) -> None:
+    if imagines(name, rest):
+        args = parse(RolloutImagined(), f"rollout {name}", rest)
+        folder = run_folder(name, args.run)
+        for path in rollout_imagined(load(folder), narrow(args, Imagining), folder):
+            console.print(str(path))
+        return
     args = parse(Rollout(), f"rollout {name}", rest)
     folder = run_folder(name, args.run)
     trained = load(folder)
@@ -147,7 +182,18 @@ def do_rollout(name: str, rest: list[str]) -> None:
     console.print(f"success: {trial.success_any} (at the last step: {trial.success_last}); {folder / 'rollout.gif'}")
 
 
+def imagines(name: str, rest: list[str]) -> bool:
+    """The run that is meant, or where there is none the preset, has a model that imagines."""
+    folder = Path(option(rest, "--run") or f"runs/{name}")
+    if not (folder / "job.json").exists() and name not in PRESETS:
+        return False  # `run_folder` says which runs there are
+    config = load_job(folder).model if (folder / "job.json").exists() else preset(name).job.model
+    return hasattr(MODELS[model_name(config)], "imagine")
+
+
 def do_explain(name: str, rest: list[str]) -> None:
+    if imagines(name, rest):
+        raise SakiyomiError(f"explain shows where a model looks; {name} imagines instead: sakiyomi rollout {name}")
     args = parse(Explain(), f"explain {name}", rest)
     folder = run_folder(name, args.run)
     trained = load(folder)
@@ -175,10 +221,10 @@ def do_demo(name: str, rest: list[str]) -> None:
 
 VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
     "demo": (do_demo, "the whole path in some minutes: show, learn, drive, report"),
-    "prepare": (do_prepare, "make the recordings a preset learns from"),
+    "prepare": (do_prepare, "make or convert the recordings a preset learns from"),
     "train": (do_train, "train a preset"),
     "evaluate": (do_evaluate, "score a trained run"),
-    "rollout": (do_rollout, "drive, or predict along a recording"),
+    "rollout": (do_rollout, "drive, imagine, or predict along a recording"),
     "explain": (do_explain, "where it looks, and what its memory does"),
     "compare": (do_compare, "two runs' scores side by side, if measured alike"),
 }
@@ -230,5 +276,5 @@ def help_text() -> str:
     lines = ["usage: sakiyomi VERB NAME [--field value ...]", "", "verbs:"]
     lines += [f"  {verb:9s} {told}" for verb, (_, told) in VERBS.items()]
     lines += ["", "names:"]
-    lines += [f"  {name:12s} {make().description}" for name, make in PRESETS.items()]
+    lines += [f"  {name:13s} {make().description}" for name, make in PRESETS.items()]
     return "\n".join([*lines, "", "sakiyomi VERB NAME --help lists the fields."])

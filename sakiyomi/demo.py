@@ -16,7 +16,7 @@ from sakiyomi.evaluate import Evaluated, cube_distances, evaluate, nearest_point
 from sakiyomi.explain import best_trial, hidden_picture
 from sakiyomi.prepare import prepare
 from sakiyomi.presets import Preset
-from sakiyomi.rollout import Trained, load
+from sakiyomi.rollout import Trained, limits_of, load
 from sakiyomi.run import console, progress_bar, read_metrics
 from sakiyomi.train import train
 from sakiyomi.views import plots
@@ -91,7 +91,7 @@ def _drives(trained: Trained, evaluated: Evaluated) -> Section:
         Figure(
             "Commands of this run",
             "What was commanded, what was measured, and the range the guard allows.",
-            plots.command_plot(trial, JOINT_NAMES, trained.limits),
+            plots.command_plot(trial, JOINT_NAMES, limits_of(trained)),
         ),
     )
     return Section("It drives", "Closed loop at 10 Hz; every command passed the guard.", figures)

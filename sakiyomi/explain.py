@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sakiyomi.evaluate import Evaluated
 from sakiyomi.files import write_atomic
-from sakiyomi.rollout import Trained, Trial
+from sakiyomi.rollout import Trained, Trial, limits_of
 from sakiyomi.views.gif import trial_gif, trial_strip
 from sakiyomi.views.plots import command_plot, hidden_path
 from sakiyomi.worlds.pick_cube import JOINT_NAMES
@@ -18,12 +18,12 @@ from sakiyomi.worlds.pick_cube import JOINT_NAMES
 
 def explain(trained: Trained, trials: list[Trial], folder: Path) -> list[Path]:
     """The pictures of some trials, the first one in detail."""
-    rate = 1 / trained.limits.period
+    rate = 1 / limits_of(trained).period
     pictures = {
         "attention.gif": trial_gif(trials[0], rate),
         "attention.png": trial_strip(trials[0]),
         "hidden.png": hidden_picture(trials),
-        "commands.png": command_plot(trials[0], JOINT_NAMES, trained.limits),
+        "commands.png": command_plot(trials[0], JOINT_NAMES, limits_of(trained)),
     }
     for name, content in pictures.items():
         write_atomic(folder / name, content)

@@ -10,10 +10,11 @@ from sakiyomi.data.augment import Augment
 from sakiyomi.data.windows import Data
 from sakiyomi.errors import SakiyomiError, at_least, unknown
 from sakiyomi.files import write_atomic
-from sakiyomi.models import CNNRNN, MODELS, MTRNN, SARNN, JointRNN, SequenceModel
-from sakiyomi.schedules import LearningRate, Weight
+from sakiyomi.models import CNNRNN, MODELS, MTRNN, SARNN, SVG, JointRNN, SequenceModel
+from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
+from sakiyomi.watch import Watch
 
-ModelConfig = SARNN.Config | CNNRNN.Config | MTRNN.Config | JointRNN.Config
+ModelConfig = SARNN.Config | CNNRNN.Config | MTRNN.Config | JointRNN.Config | SVG.Config
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,18 @@ class Train:
     """Adam's epsilon."""
     losses: dict[str, Weight] = field(default_factory=dict)
     """The weight of each loss the model names."""
+    teacher_forcing: TeacherForcing = TeacherForcing()
+    """For models that can read their own predictions in training."""
     clip: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
     seed: int = 0
     """Seed of weights, batches and noise."""
     validate_every: int = 100
     """Steps between validations; the best weights are kept."""
+    keep: str = "total"
+    """The measure of validation that says which weights are best: the total, a loss, or imagined where a model does."""
+    watch: Watch = Watch()
+    """When to say that a training looks wrong."""
     patience: int = 0
     """Stop after so many validations without a better one; 0 never stops early."""
     save_every: int = 500
@@ -96,7 +103,14 @@ LEAST = {
     "train.adam_eps": 0,
     "train.clip": 0,
     "train.seed": 0,
+    "train.teacher_forcing.ratio": 0,
+    "train.teacher_forcing.start": 0,
+    "train.teacher_forcing.step": 0,
+    "train.teacher_forcing.floor": 0,
     "train.validate_every": 1,
+    "train.watch.kl": 0,
+    "train.watch.dependence": 0,
+    "train.watch.validations": 1,
     "train.patience": 0,
     "train.save_every": 1,
     "train.log_every": 1,
@@ -112,13 +126,29 @@ LEAST = {
     "model.points": 1,
     "model.joints": 1,
     "model.image_loss_fraction": 0,
+    "model.channels": 1,
+    "model.encoding": 1,
+    "model.latent": 1,
+    "model.action": 0,
+    "model.position": 0,
+    "model.past": 1,
 }
-MOST = {"model.image_loss_fraction": 1, "augment.patch": 1}
+MOST = {
+    "model.image_loss_fraction": 1,
+    "augment.patch": 1,
+    "train.teacher_forcing.ratio": 1,
+    "train.teacher_forcing.floor": 1,
+}
 
 
 def check(job: Job) -> None:
     """Raises SakiyomiError for a number outside its range, naming the field."""
     fields = flat(job)
+    for name, weight in job.train.losses.items():
+        at_least(f"--train.losses.{name}.cycles", weight.cycles, 0)
+        if weight.cycles and weight.curve == "constant":
+            flag = f"--train.losses.{name}"
+            raise SakiyomiError(f"{flag}.cycles takes a curve that moves, such as {flag}.curve linear; it is constant")
     for name, least in LEAST.items():
         if name in fields:
             at_least(f"--{name.replace('_', '-')}", fields[name], least)

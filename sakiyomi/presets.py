@@ -7,12 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sakiyomi.data.augment import Augment
+from sakiyomi.data.formats.bair import Bair
+from sakiyomi.data.formats.bridge import Bridge
+from sakiyomi.data.sources import Source
+from sakiyomi.data.sources.moving_digits import MovingDigits
 from sakiyomi.data.sources.pick_cube import PickCubeSource
+from sakiyomi.data.sources.push import PushSource
 from sakiyomi.data.windows import Data
 from sakiyomi.errors import unknown
 from sakiyomi.job import Job, Train
-from sakiyomi.models import CNNRNN, MTRNN, SARNN, JointRNN
-from sakiyomi.schedules import LearningRate, Weight
+from sakiyomi.models import CNNRNN, MTRNN, SARNN, SVG, JointRNN
+from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
+
+CLEAN = Augment(joints=0, image=0)
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Preset:
     """A named run: what is recorded, and what is learned from it."""
 
     description: str
-    source: PickCubeSource
+    source: Source
     job: Job
 
 
@@ -79,12 +86,94 @@ def pick_mtrnn() -> Preset:
     return replace(cnn, description="baseline with units of several timescales", job=job)
 
 
+def push() -> Preset:
+    """The published networks and settings, for a GPU: see docs/imagine-a-push.md for what they cost."""
+    small = push_small()
+    losses = {"image": Weight(1.0), "kl": Weight(1e-4)}  # as published
+    train = replace(small.job.train, steps=60_000, losses=losses, precision="bfloat16")
+    job = replace(small.job, model=SVG.Config(), train=train)
+    return replace(small, description="a MuJoCo arm pushes things about; SVG with VGG, for a GPU", job=job)
+
+
+def push_small() -> Preset:
+    """The same law in a narrower DCGAN pair: some minutes on two cores."""
+    train = Train(
+        steps=2400,
+        batch_size=16,
+        learning_rate=LearningRate(peak=2e-3, warmup=100, decay="cosine"),
+        losses={
+            "image": Weight(1.0),
+            # Dear at first, so that z does not say what the actions should; then cheap, so that it says the rest.
+            "kl": Weight(2e-5, curve="s", end=1000, first=1e-4),
+        },
+        validate_every=250,
+        keep="imagined",
+    )
+    return Preset(
+        "the same with narrower DCGAN networks: a quarter of an hour on one core",
+        PushSource(),
+        Job(
+            model=SVG.Config(network="dcgan", channels=24, hidden=128),
+            data=Data("data/push", steps=11, clock="image"),
+            augment=CLEAN,
+            train=train,
+        ),
+    )
+
+
+def push_blind() -> Preset:
+    small = push_small()
+    model = replace(small.job.model, action=0, position=0)  # pyright: ignore[reportCallIssue]
+    job = replace(small.job, model=model)
+    return replace(small, description="control: push-small without being told the actions", job=job)
+
+
+def bair() -> Preset:
+    full = push()
+    # As in the published comparison, in epochs; the KL weight rises three times.
+    train = replace(
+        full.job.train,
+        losses={"image": Weight(1.0), "kl": Weight(1e-4, curve="linear", cycles=3)},
+        teacher_forcing=TeacherForcing(start=50, step=0.005),
+    )
+    job = replace(full.job, data=replace(full.job.data, store="data/bair"), train=train)
+    return replace(full, description="BAIR robot pushing, imported; SVG with VGG, for a GPU", source=Bair(), job=job)
+
+
+def bridge() -> Preset:
+    """Few recordings of many kitchens: narrow networks that see every pixel, and each window in another light."""
+    job = replace(
+        push_small().job,
+        model=SVG.Config(network="vgg", channels=8, hidden=128, action=7, position=7),
+        data=Data("data/bridge", steps=9, clock="image"),
+        augment=replace(CLEAN, scene=True, light=0.3, colour=0.2, shift=8),
+    )
+    losses = {"image": Weight(1.0), "kl": Weight(1e-4)}
+    job = replace(job, train=replace(job.train, steps=1000, batch_size=8, validate_every=100, losses=losses))
+    return Preset("Bridge V2, a real arm, imported; narrow VGG networks", Bridge(), job)
+
+
+def moving_digits() -> Preset:
+    small = push_small()
+    model = replace(small.job.model, action=0, position=0)  # pyright: ignore[reportCallIssue]
+    # Without actions there is much that only z can say.
+    train = replace(small.job.train, steps=2000, losses={"image": Weight(1.0), "kl": Weight(1e-4)})
+    job = replace(small.job, model=model, data=Data("data/moving-digits", steps=11, clock="image"), train=train)
+    return Preset("two handwritten digits bounce about: the classic check, no actions", MovingDigits(), job)
+
+
 PRESETS: dict[str, Callable[[], Preset]] = {
     "pick": pick,
     "pick-small": pick_small,
     "pick-joints": pick_joints,
     "pick-cnn": pick_cnn,
     "pick-mtrnn": pick_mtrnn,
+    "push": push,
+    "push-small": push_small,
+    "push-blind": push_blind,
+    "bair": bair,
+    "bridge": bridge,
+    "moving-digits": moving_digits,
 }
 
 

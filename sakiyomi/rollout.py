@@ -39,7 +39,8 @@ class Trained:
     job: Job
     model: SequenceModel
     normalizer: Normalizer
-    limits: Limits
+    limits: Limits | None
+    """The guard's; None for a model that commands nothing."""
 
 
 def load(folder: str | Path, device: str = "cpu") -> Trained:
@@ -57,7 +58,18 @@ def load(folder: str | Path, device: str = "cpu") -> Trained:
         raise SakiyomiError(f"{path} holds other tensors than the model: {', '.join(other[:4])}; is it a checkpoint?")
     model.load_state_dict(tensors)
     model.to(device).eval()
-    return Trained(job, model, Normalizer.load(folder / "normalizer.json"), Limits.load(folder / "limits.json"))
+    limits = Limits.load(folder / "limits.json") if "joints" in model.outputs else None
+    return Trained(job, model, Normalizer.load(folder / "normalizer.json"), limits)
+
+
+def limits_of(trained: Trained) -> Limits:
+    """Raises SakiyomiError for a model that commands nothing."""
+    if trained.limits is None:
+        raise SakiyomiError(
+            f"{type(trained.model).__name__} predicts {list(trained.model.outputs)} and commands nothing; "
+            "driving takes a model that predicts joints"
+        )
+    return trained.limits
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ class Policy:
 
     def __init__(self, trained: Trained, reaction: Reaction = "clamp") -> None:
         self.model, self.normalizer = trained.model, trained.normalizer
-        self.guard = Guard(trained.limits, reaction)
+        self.guard = Guard(limits_of(trained), reaction)
         self._device = next(self.model.parameters()).device
         self.state: State | None = None
 
@@ -261,7 +273,7 @@ def rollout(trained: Trained, options: Closed, folder: Path) -> Trial:
         world, Policy(trained, options.reaction), options.seed, {"place": options.place}, realtime=options.realtime
     )
     world.close()
-    asked = 1 / trained.limits.period
+    asked = 1 / limits_of(trained).period
     facts = {
         **asdict(options),
         "success_any": trial.success_any,
@@ -288,8 +300,8 @@ def open_loop(trained: Trained, recording: str) -> tuple[Trial, dict[str, float]
     store = EpisodeStore(trained.job.data.store)
     entry = store.entry(recording)
     whole = replace(trained.job.data, steps=0, episodes=0)
-    windows = Windows(store, entry.split, whole, trained.model.inputs, trained.normalizer)
-    batch = windows.batch([[w.episode for w in windows.windows].index(recording)])
+    windows = Windows(store, entry.split, whole, trained.model.inputs, trained.normalizer, (recording,))
+    batch = windows.batch([0])
     ticks = int(batch.mask.sum())
     begin = time.perf_counter()
     predictions, state = trained.model.unroll(batch.inputs)
@@ -327,5 +339,5 @@ def along_recording(trained: Trained, recording: str, folder: Path) -> dict[str,
 
     trial, errors = open_loop(trained, recording)
     if trial.images is not None:
-        write_atomic(folder / "recording.gif", trial_gif(trial, 1 / trained.limits.period))
+        write_atomic(folder / "recording.gif", trial_gif(trial, 1 / limits_of(trained).period))
     return errors

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 
 from sakiyomi.errors import SakiyomiError, unknown
@@ -45,14 +46,41 @@ class Weight:
     """How much one loss counts."""
 
     value: float = 1.0
-    """The weight once the curve has risen."""
+    """The weight in the end."""
     curve: CurveName = "constant"
-    """How it rises from 0."""
+    """How it gets there."""
     end: int = 1000
-    """Training step at which it has risen."""
+    """Training step at which it has."""
+    first: float = 0.0
+    """The weight it starts from (a constant one has no start); more than `value` makes it fall."""
+    cycles: int = 0
+    """0 goes there once; n cuts the training into n parts and goes there in the first half of each, whatever `end`."""
 
-    def at(self, step: int) -> float:
-        return self.value * curve(self.curve, self.end)(step)
+    def at(self, step: int, steps: int) -> float:
+        """At one step of a training of `steps`."""
+        if not self.cycles:
+            share = curve(self.curve, self.end)(step)
+        else:
+            length = steps / self.cycles  # the cyclical schedule of Fu et al. 2019
+            share = curve(self.curve, length / 2)(step % length)
+        return self.first + share * (self.value - self.first)
+
+
+@dataclass(frozen=True)
+class TeacherForcing:
+    """How often a training step reads true values where it could read its own predictions."""
+
+    ratio: float = 1.0
+    """The probability at first."""
+    start: float = 0.0
+    """Epochs until it begins to fall."""
+    step: float = 0.0
+    """How much it falls each epoch."""
+    floor: float = 0.0
+    """The least it falls to."""
+
+    def at(self, epoch: float) -> float:
+        return min(self.ratio, max(self.floor, self.ratio - self.step * max(0.0, epoch - self.start)))
 
 
 @dataclass(frozen=True)
@@ -82,10 +110,16 @@ class Progress:
     steps: int
     generator: torch.Generator
     training: bool = True
+    forced: bool = True
+    """Teacher forcing: this step's sequences are read as they were, not as they were predicted."""
 
 
-def progress_at(step: int, steps: int, seed: int, device: torch.device, training: bool = True) -> Progress:
-    """The Progress of one step: its generator follows from (seed, step) alone."""
+def progress_at(
+    step: int, steps: int, seed: int, device: torch.device, training: bool = True, forcing: float = 1.0
+) -> Progress:
+    """The Progress of one step: its generator follows from (seed, step) alone, and so does whether it is
+    teacher-forced, which happens with probability `forcing`."""
     # Two odd constants spread neighbouring pairs over the 64-bit seeds.
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + int(training)) % 2**63
-    return Progress(step, steps, torch.Generator(device).manual_seed(mixed), training)
+    forced = np.random.default_rng((seed, step)).random() < forcing  # on the host: a device would have to be waited for
+    return Progress(step, steps, torch.Generator(device).manual_seed(mixed), training, bool(forced))

@@ -16,28 +16,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sakiyomi.data.augment import augment
+from sakiyomi.data.augment import augment_batch
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
-from sakiyomi.data.windows import Batch, Windows, covered_streams, target_stream, training_entries
-from sakiyomi.errors import SakiyomiError
+from sakiyomi.data.windows import Windows, covered_streams, target_stream, training_entries
+from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.guard import Limits
+from sakiyomi.imagine import foresight
 from sakiyomi.job import Job, Train, build, check, flat, load_job, save_job
 from sakiyomi.models import SequenceModel
+from sakiyomi.models.base import Imaginative
 from sakiyomi.run import (
     Clock,
     Interrupted,
     Log,
+    console,
     finish_step_on_interrupt,
     load_checkpoint,
     pick_device,
     progress_bar,
+    read_metrics,
     restore,
     save_checkpoint,
     save_weights,
     set_threads,
 )
 from sakiyomi.schedules import progress_at
+from sakiyomi.watch import warnings
 
 GO_ON = "Go on: the same command (train: with --resume)"
 
@@ -49,7 +54,7 @@ class Ended:
     steps: int
     """Steps done."""
     best: float
-    """The lowest validation loss."""
+    """The lowest validation loss, or whatever measure `Train.keep` names."""
     best_step: int
     stopped_early: bool
 
@@ -88,8 +93,14 @@ class Parts:
     device: torch.device
     model: SequenceModel
     optimizer: torch.optim.Optimizer
+    batch_size: int
     windows: Windows
     validation: Windows
+
+    @property
+    def epoch(self) -> float:
+        """Steps in which every window is seen once."""
+        return max(1.0, len(self.windows) / self.batch_size)
 
 
 def train(job: Job, folder: Path, resume: bool = False) -> Ended:
@@ -126,14 +137,15 @@ def train(job: Job, folder: Path, resume: bool = False) -> Ended:
 
             # step
             batch = parts.windows.draw(cfg.seed, step, cfg.batch_size).to(parts.device)
-            progress = progress_at(step, cfg.steps, cfg.seed, parts.device)
-            inputs = augment(batch.inputs, job.augment, progress.generator)
+            schedules = schedules_at(cfg, step, step / parts.epoch)
+            forcing = schedules["teacher_forcing"]
+            progress = progress_at(step, cfg.steps, cfg.seed, parts.device, forcing=forcing)
+            batch = augment_batch(batch, job.augment, progress.generator)
             with torch.autocast(parts.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-                losses = parts.model.loss(Batch(inputs, batch.targets, batch.mask), progress)
+                losses = parts.model.loss(batch, progress)
             total, means = weigh(losses, batch.mask, cfg, step)
             total.backward()
             norm = torch.nn.utils.clip_grad_norm_(parts.model.parameters(), cfg.clip or math.inf)
-            schedules = schedules_at(cfg, step)
             for group in parts.optimizer.param_groups:
                 group["lr"] = schedules["lr"]
             parts.optimizer.step()
@@ -165,6 +177,9 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     device = pick_device(cfg.device)
     torch.manual_seed(cfg.seed)
     model = build(job.model).to(device=device).to(memory_format=torch.channels_last)
+    measures = ("total", *cfg.losses, *(("imagined",) if isinstance(model, Imaginative) else ()))
+    if cfg.keep not in measures:
+        raise unknown("measure of validation (--train.keep)", cfg.keep, measures)
     store = EpisodeStore(job.data.store)
     entries = training_entries(store, job.data) if job.data.episodes else ()
     normalizer = Normalizer.fit(store, covered_streams(store, model.inputs), entries)
@@ -181,14 +196,16 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
         counters = Counters.read(checkpoint.state)
     save_job(job, folder)
     normalizer.save(folder / "normalizer.json")
-    learned_limits(windows).save(folder / "limits.json")
-    return Parts(device, model, optimizer, windows, validation), counters
+    if "joints" in model.outputs:  # it may drive
+        learned_limits(windows).save(folder / "limits.json")
+    return Parts(device, model, optimizer, cfg.batch_size, windows, validation), counters
 
 
-def schedules_at(cfg: Train, step: int) -> dict[str, float]:
-    """Everything that changes during training, as it is logged: the learning rate and each loss's weight."""
-    weights = {f"weight/{name}": weight.at(step) for name, weight in cfg.losses.items()}
-    return {"lr": cfg.learning_rate.at(step, cfg.steps), **weights}
+def schedules_at(cfg: Train, step: int, epoch: float) -> dict[str, float]:
+    """Everything that changes during training, as it is logged: the learning rate, how often a step is
+    teacher-forced, and each loss's weight."""
+    weights = {f"weight/{name}": weight.at(step, cfg.steps) for name, weight in cfg.losses.items()}
+    return {"lr": cfg.learning_rate.at(step, cfg.steps), "teacher_forcing": cfg.teacher_forcing.at(epoch), **weights}
 
 
 def stops_early(counters: Counters, cfg: Train) -> bool:
@@ -198,18 +215,30 @@ def stops_early(counters: Counters, cfg: Train) -> bool:
 def validate_and_keep(parts: Parts, job: Job, folder: Path, counters: Counters, log: Log) -> None:
     """Validate, and keep the weights if they are the best so far."""
     values = validate(parts.model, parts.validation, job.train, parts.device)
-    if not math.isfinite(values["total"]):
+    measure = values[job.train.keep]
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
         raise SakiyomiError(
-            f"training stopped: the validation loss became {values['total']} at step {counters.step}; "
+            f"training stopped: {', '.join(bad)} of validation became {values[bad[0]]} at step {counters.step}; "
             f"{folder} keeps the last good checkpoint, if one was written. "
             "A lower --train.learning-rate.peak usually helps"
         )
     log.write(counters.step, {f"validation/{k}": v for k, v in values.items()})
-    if values["total"] < counters.best:
-        counters.best, counters.best_step, counters.worse = values["total"], counters.step, 0
+    if measure < counters.best:
+        counters.best, counters.best_step, counters.worse = measure, counters.step, 0
         save_weights(folder / "weights.safetensors", parts.model, job.model, counters.as_dict())
     else:
         counters.worse += 1
+    say_what_looks_wrong(read_metrics(folder), job.train)
+
+
+def say_what_looks_wrong(metrics: list[dict[str, float]], cfg: Train) -> None:
+    """Print what the watchdogs find since the newest validation and did not find before it."""
+    newest = max((i for i, line in enumerate(metrics) if "validation/total" in line), default=0)
+    before = warnings(metrics[:newest], cfg.watch)
+    for name, text in warnings(metrics, cfg.watch).items():
+        if name not in before:
+            console.print(f"step {metrics[newest]['step']:.0f}: {text}", style="yellow", markup=False)
 
 
 def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -226,13 +255,14 @@ def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tup
             raise SakiyomiError(f"loss {name!r} has shape {list(loss.shape)}, expected {list(mask.shape)} (B, T)")
         # Not a product: what stands in the padding must not count, whatever it is.
         means[name] = torch.where(mask > 0, loss.float(), 0.0).sum() / count
-    total = torch.stack([cfg.losses[name].at(step) * mean for name, mean in means.items()]).sum()
+    total = torch.stack([cfg.losses[name].at(step, cfg.steps) * mean for name, mean in means.items()]).sum()
     return total, {name: mean.detach() for name, mean in means.items()}
 
 
 @torch.no_grad()
 def validate(model: SequenceModel, windows: Windows, cfg: Train, device: torch.device) -> dict[str, float]:
-    """Mean losses over a split, clean inputs, every weight fully risen: one measure from first step to last."""
+    """Mean losses over a split, clean inputs, every weight fully risen: one measure from first step to last. Of a
+    model that imagines also how well it does, which is what it is for."""
     model.eval()
     sums: dict[str, Tensor] = {}
     count = torch.zeros((), device=device)
@@ -242,9 +272,10 @@ def validate(model: SequenceModel, windows: Windows, cfg: Train, device: torch.d
         for name, loss in model.loss(batch, progress).items():
             sums[name] = sums.get(name, 0) + torch.where(batch.mask > 0, loss, 0.0).sum()
         count = count + batch.mask.sum()
+    ahead = foresight(model, windows, cfg.batch_size, device) if isinstance(model, Imaginative) else {}
     model.train()
     values = {name: float(total / count) for name, total in sums.items()}
-    return {"total": sum(cfg.losses[name].value * value for name, value in values.items()), **values}
+    return {"total": sum(cfg.losses[name].value * value for name, value in values.items()), **values, **ahead}
 
 
 def read_losses(pending: list[Pending], last: Path) -> dict[str, float]:

@@ -6,6 +6,7 @@ from hypothesis import settings
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.pick_cube import PickCubeSource
+from sakiyomi.data.sources.push import PushSource
 
 # A busy machine is not a failure.
 settings.register_profile("sakiyomi", deadline=None)
@@ -22,3 +23,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
 def pick_store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
     """Five demonstrations of PickCube at 32 x 32 and two for validation; real physics."""
     return PickCubeSource(episodes=5, validation=2, image_size=32).record(tmp_path_factory.mktemp("pick") / "store")
+
+
+@pytest.fixture(scope="session")
+def push_store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    """Eight recordings of Push at 32 x 32, ten frames each: four of train, two of validation, two of test."""
+    source = PushSource(episodes=4, validation=2, test=2, steps=10, image_size=32)
+    return source.record(tmp_path_factory.mktemp("push") / "store")

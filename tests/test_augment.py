@@ -1,6 +1,6 @@
 """Noise that is where it should be, as large as it should be, and the same for the same seed."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sakiyomi.data.augment import Augment, augment
+from sakiyomi.data.augment import Augment, augment, augment_batch
+from sakiyomi.data.windows import Batch
 
 B, T, H, W = 4, 6, 10, 14
 NOTHING = {"joints": 0.0, "image": 0.0}
@@ -45,7 +46,8 @@ def test_nothing_asked_nothing_done() -> None:
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert {name for kind in KINDS for name in kind} == {field.name for field in fields(Augment)}
+    tried = {name for kind in KINDS for name in kind} | {"scene"}  # has a test of its own
+    assert tried == {field.name for field in fields(Augment)}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -128,3 +130,20 @@ def test_patches_are_rectangles_of_one_colour() -> None:
         assert len(picture[:, inside].unique(dim=1).T) == 1
     # Some of the drawn rectangles are too thin to hold a pixel.
     assert 0.1 * 200 < touched < 0.45 * 200
+
+
+def test_another_scene_is_another_scene_for_targets_too() -> None:
+    """Light, colour and shift keep inputs and targets one sequence; noise stays with the inputs."""
+    frames = torch.rand(3, 6, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    batch = Batch({"image": frames[:, :-1]}, {"image": frames[:, 1:]}, torch.ones(3, 5))
+    clean = Augment(joints=0, image=0)
+    moved = augment_batch(
+        batch, replace(clean, scene=True, light=0.3, colour=0.2, shift=3), torch.Generator().manual_seed(0)
+    )
+    assert not torch.equal(moved.inputs["image"], batch.inputs["image"])
+    assert torch.equal(moved.inputs["image"][:, 1:], moved.targets["image"][:, :-1])
+    noisy = augment_batch(batch, replace(clean, scene=True, image=0.1), torch.Generator().manual_seed(0))
+    assert torch.equal(noisy.targets["image"], batch.targets["image"])
+    assert not torch.equal(noisy.inputs["image"], batch.inputs["image"])
+    plain = augment_batch(batch, replace(clean, light=0.3), torch.Generator().manual_seed(0))
+    assert torch.equal(plain.targets["image"], batch.targets["image"])

@@ -19,6 +19,7 @@ from sakiyomi.run import read_metrics
 from sakiyomi.scores.protocol import load_scores
 
 SMALL = ["--train.batch-size", "4", "--train.validate-every", "10"]
+TINY = ["--model.channels", "4", "--model.encoding", "8", "--model.latent", "3", "--model.hidden", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +228,108 @@ def test_your_own_recordings_as_the_page_says(
     capsys.readouterr()
     assert main(["evaluate", "pick", "--run", "runs/mine", "--trials", "1"]) == 1
     assert "6 finite joint positions" in said(capsys)
+
+
+@pytest.fixture(scope="module")
+def pushing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recorded pushes and two runs that imagine, one of them told no actions."""
+    folder = tmp_path_factory.mktemp("pushing")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        few = ["--episodes", "3", "--validation", "2", "--test", "2", "--steps", "8", "--out", "store"]
+        assert main(["prepare", "push", *few]) == 0
+        short = ["--data.store", "store", "--data.steps", "4", "--train.steps", "4", "--train.validate-every", "2"]
+        words = [*short, *TINY, "--train.batch-size", "3"]
+        assert main(["train", "push-small", *words, "--out", "told"]) == 0
+        assert main(["train", "push-blind", *words, "--out", "runs/push-blind"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def there(pushing: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(pushing)
+    return pushing
+
+
+def test_prepare_records_what_was_asked_for_where_it_was(there: Path) -> None:
+    store = EpisodeStore(there / "store")
+    assert [len(store.split(name)) for name in ("train", "validation", "test")] == [3, 2, 2]
+    assert set(store.entries[0].lengths.values()) == {8}
+    assert not (there / "data").exists()  # nothing of the presets' own was recorded
+
+
+def test_what_was_trained_is_scored_and_compared(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--sequences", "2", "--samples", "2"]
+    assert main(["evaluate", "push-small", "--run", "told", *few]) == 0
+    out = capsys.readouterr().out
+    assert "psnr/mean" in out
+    assert "report.html" in out
+    assert (there / "told/report.html").stat().st_size > 10_000
+    assert load_scores(there / "told/scores.json")["psnr/best"].protocol.best_of == 2
+    assert main(["evaluate", "push-blind", *few]) == 0
+    (there / "runs/push-small").symlink_to(there / "told")
+    assert main(["compare", "push-small", "push-blind"]) == 0
+    out = capsys.readouterr().out
+    assert "psnr/mean" in out
+    assert "shuffled" not in out
+
+
+def test_what_it_imagines_can_be_looked_at(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--run", "told", "--steps", "3", "--samples", "2", "--what-if", "left", "still"]
+    assert main(["rollout", "push-small", *words]) == 0
+    printed = capsys.readouterr().out
+    for name in ("imagined.gif", "imagined.png", "spread.png", "what_if.gif", "what_if.png"):
+        assert name in printed
+        with Image.open(there / "told" / name) as picture:
+            assert picture.width > 100
+    with Image.open(there / "told/imagined.gif") as film:
+        assert getattr(film, "n_frames", 1) >= 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["rollout", "push-small", "--run", "told", "--steps", "3", "--what-if", "lefft"], "did you mean 'left'?"),
+        (["rollout", "push-small", "--run", "told", "--steps", "500"], "imagine fewer (--steps 6)"),
+        (["rollout", "push-small", "--run", "told", "--samples", "0"], "--samples is 0; it must be at least 1"),
+        (["rollout", "push-small", "--run", "told", "--seed", "-1"], "--seed is -1; it must be at least 0"),
+        (["rollout", "push-small", "--run", "told", "--episode", "99"], "unknown episode '99'"),
+        (["rollout", "push-small", "--run", "told", "--place", "0.5", "0"], "unknown field '--place'"),
+        (["rollout", "push-blind", "--steps", "3", "--what-if", "left"], "told no actions"),
+        (["evaluate", "push-small", "--run", "told", "--samples", "0"], "--samples is 0; it must be at least 1"),
+        (["evaluate", "push-small", "--run", "told", "--sequences", "0"], "--sequences is 0; it must be at least 1"),
+        (["evaluate", "push-small", "--run", "told", "--steps", "500"], "shorter than the window"),
+        (["evaluate", "push-small", "--run", "tolld"], "unknown run 'tolld'"),
+        (["evaluate", "bair"], "unknown run 'bair'"),
+        (["explain", "push-blind"], "sakiyomi rollout push-blind"),
+        (["explain", "push-small", "--run", "told"], "imagines"),
+        (["prepare", "bair"], "sakiyomi prepare bair FOLDER"),
+        (["prepare", "bair", "nowhere"], "nowhere"),
+        (["prepare", "push", "--episodes", "4", "--out", "store"], "episodes 3 there, 4 asked"),
+        (["train", "push-small", "--data.store", "store", "--out", "x", "--model.height", "40"], "multiples of 16"),
+        (["train", "push-small", "--data.store", "store", "--out", "x"], "shorter than the window of 11"),
+        (["train", "push-small", "--data.store", "store", "--out", "x", "--data.steps", "1", *TINY], "--data.steps"),
+        (["train", "push-small", "--train.teacher-forcing.ratio", "1.5", "--data.store", "store"], "at most 1"),
+        (["train", "push-small", "--data.store", "store", "--model.past", "0"], "--model.past is 0"),
+        (["compare", "push-blind", "pick"], "unknown run 'pick'"),
+    ],
+)
+def test_a_slip_about_imagining_gets_one_line_and_a_cure(
+    there: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    capsys.readouterr()
+    assert main(words) == 1
+    assert expected in said(capsys)
+
+
+def test_the_help_of_a_model_that_imagines_is_its_own(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, field in (("rollout", "--what-if"), ("evaluate", "--sequences"), ("train", "--model.latent")):
+        with pytest.raises(SystemExit) as leaving:
+            main([verb, "push-small", "--help"])
+        assert leaving.value.code == 0
+        text = capsys.readouterr().out
+        assert field in text
+        assert "--place" not in text

@@ -4,18 +4,24 @@ from typing import Any
 
 import pytest
 import torch
+from imagining import awake
 from torch import Tensor
 
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Train, build
-from sakiyomi.models import MODELS, SequenceModel, Streams
+from sakiyomi.models import MODELS, SVG, SequenceModel, Streams
+from sakiyomi.models.base import Imaginative
 from sakiyomi.schedules import Weight, progress_at
 from sakiyomi.train import weigh
 
 B, T = 3, 7
 CPU = torch.device("cpu")
-SMALL = {"joints": 3, "height": 16, "width": 24, "hidden": 8, "points": 2, "io": 8, "fast": 8, "slow": 4}
+SMALL = {
+    **{"joints": 3, "height": 16, "width": 32, "hidden": 8, "points": 2, "io": 8, "fast": 8, "slow": 4},
+    **{"channels": 4, "encoding": 8, "latent": 3, "action": 2},
+}
+IMAGINING = [name for name, model in MODELS.items() if hasattr(model, "imagine")]
 
 
 def small_config(name: str) -> Any:
@@ -25,20 +31,31 @@ def small_config(name: str) -> Any:
 
 @pytest.fixture(params=MODELS)
 def model(request: pytest.FixtureRequest) -> SequenceModel:
+    """In evaluation mode, where what comes out of one window does not depend on the others."""
     torch.manual_seed(0)
-    return build(small_config(request.param))
+    return awake(build(small_config(request.param)))
 
 
-def example_batch(model: SequenceModel, lengths: tuple[int, ...] = (T,) * B) -> Batch:
-    seen = model.example(B, T + 1)
+@pytest.fixture(params=IMAGINING)
+def imaginative(request: pytest.FixtureRequest) -> SVG:
+    torch.manual_seed(0)
+    return awake(build(small_config(request.param)))  # pyright: ignore[reportReturnType]
+
+
+def example_batch(model: SequenceModel, lengths: tuple[int, ...] = (T,) * B, seen: Streams | None = None) -> Batch:
+    """As Windows makes them: what is predicted at a step is what is seen at the next one."""
+    seen = model.example(B, T + 1) if seen is None else seen
     mask = torch.tensor([[float(t < length) for t in range(T)] for length in lengths])
     return Batch({k: v[:, :-1] for k, v in seen.items()}, {k: v[:, 1:] for k, v in seen.items()}, mask)
 
 
-def stepped(model: SequenceModel, observations: Streams) -> tuple[Streams, dict[str, Tensor]]:
+def stepped(
+    model: SequenceModel, observations: Streams, noise: Tensor | None = None
+) -> tuple[Streams, dict[str, Tensor]]:
     state, predictions = model.initial(B), []
     for t in range(T):
-        prediction, state = model.step({name: value[:, t] for name, value in observations.items()}, state)
+        drawn = () if noise is None else (noise[:, t],)
+        prediction, state = model.step({name: value[:, t] for name, value in observations.items()}, state, *drawn)
         predictions.append(prediction)
     return {name: torch.stack([p[name] for p in predictions], 1) for name in predictions[0]}, state
 
@@ -54,18 +71,30 @@ def gradients(model: SequenceModel, batch: Batch) -> list[Tensor]:
 
 def test_unroll_equals_stepping(model: SequenceModel) -> None:
     """The law that lets training run in parallel and the robot step by step: outputs, state and gradients."""
+    unroll_is_stepping(model)
+
+
+def test_unroll_equals_stepping_with_the_same_noise(imaginative: SVG) -> None:
+    unroll_is_stepping(imaginative, torch.randn(B, T, *imaginative.noise))
+
+
+def unroll_is_stepping(model: SequenceModel, noise: Tensor | None = None) -> None:
+    """In float64, so that gradients of any size can be held to one bound."""
     results = []
-    observations = {name: value.requires_grad_() for name, value in model.example(B, T).items()}
-    for run in (model.unroll, lambda seen: stepped(model, seen)):
-        predictions, state = run(observations)
+    model = model.double()
+    observations = {name: value.double().requires_grad_() for name, value in model.example(B, T).items()}
+    noise = None if noise is None else noise.double()
+    drawn: tuple = () if noise is None else (None, noise)
+    for run in (lambda: model.unroll(observations, *drawn), lambda: stepped(model, observations, noise)):
+        predictions, state = run()
         outputs = {**predictions, **{f"state {name}": value for name, value in state.items()}}
         torch.manual_seed(1)
         total = torch.stack([(value * torch.randn_like(value)).mean() for value in outputs.values()]).sum()
         wanted = [*observations.values(), *model.parameters()]
-        results.append((outputs, torch.autograd.grad(total, wanted)))
+        results.append((outputs, torch.autograd.grad(total, wanted, materialize_grads=True)))
     (unrolled, unrolled_gradients), (steps, step_gradients) = results
-    torch.testing.assert_close(unrolled, steps, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(unrolled_gradients, step_gradients, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(unrolled, steps, atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(unrolled_gradients, step_gradients, atol=1e-8, rtol=1e-8)
 
 
 def test_two_halves_equal_the_whole(model: SequenceModel) -> None:
@@ -111,10 +140,12 @@ def test_predictions_have_the_shapes_of_observations(model: SequenceModel) -> No
     seen = model.example(B, T)
     assert set(seen) == set(model.inputs)
     predictions, _ = model.unroll(seen)
+    assert set(model.outputs) <= set(model.inputs)
     for name in model.inputs:
         assert seen[name].shape[:2] == (B, T)
-        assert predictions[name].shape == seen[name].shape
         assert ((seen[name] >= 0) & (seen[name] <= 1)).all()
+    for name in model.outputs:
+        assert predictions[name].shape == seen[name].shape
     for value in model.initial(B).values():
         assert len(value) == B
 
@@ -122,7 +153,7 @@ def test_predictions_have_the_shapes_of_observations(model: SequenceModel) -> No
 @pytest.mark.parametrize("training", [True, False])
 def test_losses_are_named_unreduced_and_finite(model: SequenceModel, training: bool) -> None:
     losses = model.loss(example_batch(model), progress_at(0, 10, 0, CPU, training))
-    assert set(losses) >= set(model.inputs)
+    assert set(losses) >= set(model.outputs)
     for loss in losses.values():
         assert loss.shape == (B, T)
         assert loss.isfinite().all()
@@ -144,15 +175,11 @@ def test_every_weight_learns(model: SequenceModel) -> None:
 def test_losses_obey_the_mask(model: SequenceModel) -> None:
     """What stands in the padding changes neither the total nor a gradient."""
     lengths = (T, 4, 1)
-    batch, other = example_batch(model, lengths), example_batch(model, lengths)
-
-    def padded_from_other(mine: Streams, others: Streams) -> Streams:
-        real = {name: batch.mask.reshape(B, T, *[1] * (value.ndim - 2)) > 0 for name, value in mine.items()}
-        return {name: torch.where(real[name], mine[name], others[name]) for name in mine}
-
-    changed = Batch(
-        padded_from_other(batch.inputs, other.inputs), padded_from_other(batch.targets, other.targets), batch.mask
-    )
+    seen, other = model.example(B, T + 1), model.example(B, T + 1)
+    for window, length in enumerate(lengths):
+        for name in model.inputs:  # the last real step's target is real, too
+            other[name][window, : length + 1] = seen[name][window, : length + 1]
+    batch, changed = example_batch(model, lengths, seen), example_batch(model, lengths, other)
     assert weighed(model, changed).item() == pytest.approx(weighed(model, batch).item(), rel=1e-5)
     torch.testing.assert_close(gradients(model, changed), gradients(model, batch), atol=1e-5, rtol=1e-5)
 
@@ -183,3 +210,98 @@ def test_a_wrong_shape_is_named(model: SequenceModel) -> None:
             model.unroll(seen)
         with pytest.raises(SakiyomiError, match=f"stream '{name}'"):
             model.step({other: value[:, 0] for other, value in seen.items()}, model.initial(B))
+
+
+def test_every_input_counts(imaginative: SVG) -> None:
+    """Conditions too, which `test_windows_of_a_batch_do_not_meet` changes together with the pictures."""
+    seen = imaginative.example(B, T)
+    before, _ = imaginative.unroll(seen)
+    for name in imaginative.inputs:
+        after, _ = imaginative.unroll({**seen, name: 1 - seen[name]})
+        for stream in imaginative.outputs:
+            assert (after[stream] - before[stream]).abs().amax() > 1e-4, f"{stream} does not depend on {name}"
+
+
+def test_a_model_that_imagines_says_so(imaginative: SVG) -> None:
+    assert isinstance(imaginative, Imaginative)
+    others = [build(small_config(name)) for name in MODELS if name not in IMAGINING]
+    assert not any(isinstance(model, Imaginative) for model in others)
+
+
+def test_noise_counts_from_its_step_on(imaginative: SVG) -> None:
+    seen, noise = imaginative.example(B, T), torch.randn(B, T, *imaginative.noise)
+    other = torch.cat((noise[:, :3], torch.randn(B, T - 3, *imaginative.noise)), 1)
+    before, _ = imaginative.unroll(seen, None, noise)
+    after, _ = imaginative.unroll(seen, None, other)
+    for name in imaginative.outputs:
+        apart = (after[name] - before[name]).abs().flatten(2).amax(2)
+        assert (apart[:, :3] < 1e-6).all()
+        assert (apart[:, 3:] > 1e-4).all()
+
+
+def test_no_noise_is_the_mean(imaginative: SVG) -> None:
+    """Of normal distributions: what noise of 0 gives."""
+    seen = imaginative.example(B, T)
+    silent = torch.zeros(B, T, *imaginative.noise)
+    torch.testing.assert_close(imaginative.unroll(seen), imaginative.unroll(seen, None, silent), atol=1e-6, rtol=1e-6)
+    _, state = imaginative.unroll(seen)
+    given = conditions_of(imaginative, seen)
+    torch.testing.assert_close(imaginative.imagine(given, state), imaginative.imagine(given, state, silent[:, 0]))
+
+
+def conditions_of(model: SVG, seen: Streams, t: int = 0) -> Streams:
+    return {name: seen[name][:, t] for name in model.inputs if name not in model.outputs}
+
+
+def test_imagining_leads_from_state_to_state(imaginative: SVG) -> None:
+    """What it gives is a state like any other: it can go on imagining, or be shown frames again."""
+    seen, noise = imaginative.example(B, T), torch.randn(B, *imaginative.noise)
+    _, state = imaginative.unroll(seen)
+    given, kept = conditions_of(imaginative, seen), {name: value.clone() for name, value in state.items()}
+    frame, after = imaginative.imagine(given, state, noise)
+    assert set(frame) == set(imaginative.outputs)
+    assert {name: value.shape for name, value in after.items()} == {name: value.shape for name, value in state.items()}
+    imaginative.imagine(conditions_of(imaginative, seen, 1), after)  # something else in between
+    imaginative.step({name: value[:, 0] for name, value in seen.items()}, after)
+    torch.testing.assert_close(state, kept, atol=0, rtol=0)
+    torch.testing.assert_close(imaginative.imagine(given, state, noise), (frame, after), atol=0, rtol=0)
+
+
+def test_imagining_takes_conditions_noise_and_the_past_and_no_frame(imaginative: SVG) -> None:
+    seen, noise = imaginative.example(B, T), torch.randn(B, *imaginative.noise)
+    _, state = imaginative.unroll(seen)
+    _, other_state = imaginative.unroll(imaginative.example(B, T))
+    given = conditions_of(imaginative, seen)
+    frame, _ = imaginative.imagine(given, state, noise)
+    others = {
+        **{name: imaginative.imagine({**given, name: 1 - given[name]}, state, noise) for name in given},
+        "noise": imaginative.imagine(given, state, torch.randn(B, *imaginative.noise)),
+        "the past": imaginative.imagine(given, other_state, noise),
+    }
+    for name, (other, _) in others.items():
+        for stream in imaginative.outputs:
+            assert (other[stream] - frame[stream]).abs().amax() > 1e-4, f"{stream} does not depend on {name}"
+    shown = {name: torch.rand(B, *imaginative.shapes[name]) for name in imaginative.outputs}
+    torch.testing.assert_close(imaginative.imagine({**given, **shown}, state, noise)[0], frame, atol=0, rtol=0)
+
+
+def test_windows_do_not_meet_in_imagination(imaginative: SVG) -> None:
+    seen, noise = imaginative.example(B, T), torch.randn(B, *imaginative.noise)
+    _, state = imaginative.unroll(seen)
+    given = conditions_of(imaginative, seen)
+    together, _ = imaginative.imagine(given, state, noise)
+    for b in range(B):
+        one = slice(b, b + 1)
+        alone, _ = imaginative.imagine(
+            {name: value[one] for name, value in given.items()},
+            {name: value[one] for name, value in state.items()},
+            noise[one],
+        )
+        torch.testing.assert_close(alone, {name: value[one] for name, value in together.items()}, atol=1e-6, rtol=1e-6)
+
+
+def test_a_missing_condition_of_imagination_is_named(imaginative: SVG) -> None:
+    given, state = conditions_of(imaginative, imaginative.example(B, T)), imaginative.initial(B)
+    for name in given:
+        with pytest.raises(SakiyomiError, match=f"'{name}' is missing"):
+            imaginative.imagine({other: value for other, value in given.items() if other != name}, state)

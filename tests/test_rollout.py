@@ -14,7 +14,7 @@ from sakiyomi.errors import SakiyomiError
 from sakiyomi.guard import Guard
 from sakiyomi.job import Job
 from sakiyomi.models import SARNN
-from sakiyomi.rollout import Policy, Trained, open_loop, run_trial
+from sakiyomi.rollout import Policy, Trained, limits_of, open_loop, run_trial
 from sakiyomi.train import learned_limits
 from sakiyomi.worlds.pick_cube import HORIZON, PickCube
 
@@ -65,7 +65,7 @@ def test_a_network_that_went_mad_moves_nothing(trained: Trained, world: PickCube
 
 
 def test_commands_keep_to_the_limits(trained: Trained, world: PickCube) -> None:
-    trial, limits = run_trial(world, Policy(trained), seed=1, ticks=20), trained.limits
+    trial, limits = run_trial(world, Policy(trained), seed=1, ticks=20), limits_of(trained)
     path = np.concatenate([trial.joints[:1], trial.commands])
     speed = np.diff(path, axis=0) / limits.period
     assert (np.abs(speed) <= np.array(limits.velocity) + 1e-6).all()
@@ -86,11 +86,11 @@ def test_a_blind_policy_cannot_tell_where_the_cube_is(trained: Trained, world: P
 
 
 def test_real_time_keeps_the_rate_and_counts_late_ticks(trained: Trained, world: PickCube) -> None:
-    fast = replace(trained, limits=replace(trained.limits, period=0.05))
+    fast = replace(trained, limits=replace(limits_of(trained), period=0.05))
     trial = run_trial(world, Policy(fast), 0, ticks=10, realtime=True)
     assert trial.rate <= 21
     assert trial.rate > 17 or trial.late > 0  # a machine too busy to keep it has to say so
-    impossible = replace(trained, limits=replace(trained.limits, period=1e-5))
+    impossible = replace(trained, limits=replace(limits_of(trained), period=1e-5))
     late = run_trial(world, Policy(impossible), 0, ticks=10, realtime=True)
     assert late.late >= 8
     assert late.violations["late"] >= 8
@@ -116,7 +116,7 @@ def test_the_watchdog_watches_by_itself(trained: Trained) -> None:
     policy = Policy(trained)
     start = np.array([0.0, 0.52, 0.0, 1.63, 0.0, 0.99, 0.0, 0.08], np.float32)
     policy.reset(start)
-    slow = replace(trained.limits, period=10.0)
+    slow = replace(limits_of(trained), period=10.0)
     policy.guard = Guard(slow)
     policy.guard.reset(start)
     observation = {"image": np.zeros((32, 32, 3), np.uint8), "joints": start}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from imagining import push_job
 
 from sakiyomi.data.augment import Augment
 from sakiyomi.data.episodes import EpisodeStore
@@ -15,9 +16,9 @@ from sakiyomi.data.windows import Data
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Job, Train, load_job, save_job
 from sakiyomi.models import SARNN, JointRNN
-from sakiyomi.rollout import load
+from sakiyomi.rollout import limits_of, load
 from sakiyomi.run import Interrupted, Log, read_metrics, read_tensors
-from sakiyomi.schedules import LearningRate, Weight
+from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
 from sakiyomi.train import train, weigh
 
 
@@ -198,7 +199,7 @@ def test_the_guard_learns_speeds_not_steps(job: Job, store: EpisodeStore, tmp_pa
     """The same recordings at half the rate: the arm may move as fast, not twice as fast."""
     train(job, tmp_path / "10")
     train(replace(job, data=replace(job.data, rate=5.0)), tmp_path / "5")
-    fast, slow = (np.array(load(tmp_path / name).limits.velocity) for name in ("10", "5"))
+    fast, slow = (np.array(limits_of(load(tmp_path / name)).velocity) for name in ("10", "5"))
     assert (slow <= fast + 1e-9).all()
     assert (slow > fast / 4).all()
 
@@ -225,3 +226,58 @@ def test_bfloat16_trains_like_float32(job: Job, tmp_path: Path) -> None:
 def test_numbers_outside_their_range_are_named(job: Job, tmp_path: Path, field: str, value: float) -> None:
     with pytest.raises(SakiyomiError, match=f"--train.{field.replace('_', '-')} is {value}; it must be at least"):
         train(replace(job, train=replace(job.train, **{field: value})), tmp_path)
+
+
+def test_a_model_that_reads_its_own_predictions_is_resumed_bit_for_bit(
+    push_store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Teacher forcing that falls, a KL weight in cycles, statistics of BatchNorm: all of it follows from the step."""
+    losses = {"image": Weight(1.0), "kl": Weight(1e-3, "linear", cycles=2)}
+    forcing = TeacherForcing(0.8, start=0.5, step=0.1, floor=0.2)
+    settings = {"steps": 16, "validate_every": 8, "save_every": 4, "losses": losses, "teacher_forcing": forcing}
+    job = push_job(push_store, train=settings)
+    train(job, tmp_path / "whole")
+    with monkeypatch.context() as pressing:
+        press_ctrl_c_at(7, pressing)
+        with pytest.raises(Interrupted):
+            train(job, tmp_path / "stopped")
+    train(job, tmp_path / "stopped", resume=True)
+    assert same_run(tmp_path / "whole", tmp_path / "stopped")
+    lines = [line for line in read_metrics(tmp_path / "whole") if "lr" in line]
+    epoch = 3 / 12  # batches of 3 of 4 recordings, each cut in 3 windows
+    assert [line["teacher_forcing"] for line in lines] == [forcing.at(epoch * step) for step in range(16)]
+    assert [line["weight/kl"] for line in lines] == [losses["kl"].at(step, 16) for step in range(16)]
+    assert lines[-1]["teacher_forcing"] < lines[0]["teacher_forcing"]
+
+    always = replace(job, train=replace(job.train, teacher_forcing=TeacherForcing()))
+    train(always, tmp_path / "forced")
+    assert not same_run(tmp_path / "whole", tmp_path / "forced")
+
+
+def test_the_best_weights_are_those_of_the_measure_that_was_asked_for(push_store: EpisodeStore, tmp_path: Path) -> None:
+    """Here the KL, of which nothing is learned, dwarfs the pictures in the total, and so the two disagree."""
+    losses = {"image": Weight(1.0), "kl": Weight(1000.0, "linear", 10**18)}
+    best = {}
+    for keep in ("total", "imagined", "kl"):
+        settings: dict = {"keep": keep, "losses": losses}
+        settings |= {"validate_every": 2, "steps": 12, "learning_rate": LearningRate(5e-3)}
+        ended = train(push_job(push_store, train=settings), tmp_path / keep)
+        lines = [line for line in read_metrics(tmp_path / keep) if "validation/total" in line]
+        least = min(lines, key=lambda line: line[f"validation/{keep}"])  # the first of equals
+        assert (ended.best_step, ended.best) == (least["step"], least[f"validation/{keep}"])
+        best[keep] = ended.best_step
+    assert best["imagined"] != best["total"]
+
+
+def test_an_unknown_measure_to_keep_is_named(job: Job, push_store: EpisodeStore, tmp_path: Path) -> None:
+    with pytest.raises(SakiyomiError, match=r"--train.keep.*'imagine': did you mean 'imagined'"):
+        train(push_job(push_store, train={"keep": "imagine"}), tmp_path / "svg")
+    with pytest.raises(SakiyomiError, match=r"'imagined'.*known: image, joints, points, total"):
+        train(replace(job, train=replace(job.train, keep="imagined")), tmp_path / "sarnn")
+
+
+def test_pictures_that_are_no_numbers_are_a_training_that_stopped(push_store: EpisodeStore, tmp_path: Path) -> None:
+    """Not an error of the score that was to be taken of them."""
+    settings = {"learning_rate": LearningRate(1e38), "clip": 0.0, "validate_every": 1, "log_every": 100}
+    with pytest.raises(SakiyomiError, match="training stopped: total, image.* of validation became nan at step 1"):
+        train(push_job(push_store, train=settings), tmp_path)

@@ -21,7 +21,8 @@ from sakiyomi.scores.drift import Drift
 from sakiyomi.scores.protocol import Protocol, Score
 from sakiyomi.scores.statistics import wilson
 from sakiyomi.views import plots
-from sakiyomi.views.gif import GAP, GREEN, POINT_COLORS, STRIP, attention_overlay, trial_gif, trial_strip
+from sakiyomi.views.canvas import GAP, GREEN, STRIP
+from sakiyomi.views.gif import POINT_COLORS, attention_overlay, trial_gif, trial_strip
 from sakiyomi.views.report import Figure, Section, Table, score_text, write_report
 
 TICKS, SIZE, POINTS, JOINTS, HIDDEN = 45, 32, 6, 8, 20
@@ -180,6 +181,22 @@ def limits() -> Limits:
     return Limits.learn([random.normal(size=(20, JOINTS)) * 0.2], 0.1)
 
 
+def scheduled(speed: float = 1.0) -> list[dict[str, float]]:
+    """Lines of a stochastic model's log: schedules, losses and what validation found."""
+    rows = []
+    for row in metrics(("image", "kl")):
+        if "validation/total" in row:
+            rows.append({**row, "validation/imagined": 0.01, "validation/psnr": 18 + speed * row["step"] / 10})
+        else:
+            rows.append({**row, "teacher_forcing": max(0.0, 1 - speed * row["step"] / 80)})
+    return rows
+
+
+def without(rows: list[dict[str, float]], *keys: str) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key not in keys} for row in rows]
+
+
+CURVE = {"psnr": np.linspace(30, 20, 10), "ssim": np.linspace(0.95, 0.7, 10)}
 NAMES = tuple(f"j{i}" for i in range(JOINTS))
 DRIFT = Drift(np.full(40, 0.1), np.linspace(0.1, 0.2, 10), np.append(np.full(39, 0.3), np.nan))
 CHARTS: dict[str, Callable[[Trial, dict[str, Score]], bytes]] = {
@@ -187,6 +204,18 @@ CHARTS: dict[str, Callable[[Trial, dict[str, Score]], bytes]] = {
     "training, other losses": lambda trial, scores: plots.training_curves(metrics(("kl", "$a$_b", "_c"))),
     "training, one validation": lambda trial, scores: plots.training_curves([{"step": 0, "validation/total": 0.5}]),
     "training, not begun": lambda trial, scores: plots.training_curves([]),
+    "training, with schedules": lambda trial, scores: plots.training_curves(scheduled()),
+    "schedules": lambda trial, scores: plots.schedule_page(scheduled()),
+    "schedules, some": lambda trial, scores: plots.schedule_page(without(scheduled(), "kl", "validation/kl")),
+    "schedules, none": lambda trial, scores: plots.schedule_page([{"step": 0, "total": 1.0}]),
+    "schedules, not begun": lambda trial, scores: plots.schedule_page([]),
+    "schedules, all zero": lambda trial, scores: plots.schedule_page(
+        [{"step": step, "teacher_forcing": 0.0, "weight/kl": 0.0, "kl": 0.0} for step in (0, 1)]
+    ),
+    "schedules compared": lambda trial, scores: plots.schedule_comparison({NASTY: scheduled(), "$b$": scheduled(2)}),
+    "schedules of no runs": lambda trial, scores: plots.schedule_comparison({}),
+    "picture scores": lambda trial, scores: plots.picture_scores({"best of 20": CURVE, NASTY: {"psnr": CURVE["psnr"]}}),
+    "picture scores of nobody": lambda trial, scores: plots.picture_scores({}),
     "drift": lambda trial, scores: plots.drift_curves({"image": DRIFT, NASTY: DRIFT}, 10.0),
     "path": lambda trial, scores: plots.hidden_path([trial.hidden, trial.hidden + 1], ["a", NASTY], [True, False]),
     "path of two units": lambda trial, scores: plots.hidden_path([trial.hidden[:, :2]], ["a"], [True]),
@@ -209,6 +238,31 @@ def test_chart_is_a_picture_with_something_in_it(name: str, trial: Trial, scores
     image = opened(CHARTS[name](trial, scores))
     assert (image.format, image.width) == ("PNG", round(plots.WIDTH * plots.DPI))
     assert np.asarray(image.convert("L")).std() > 1
+
+
+def test_what_is_no_loss_is_not_drawn_as_one():
+    rows = scheduled()
+    plain = without(rows, "teacher_forcing", "validation/psnr")
+    assert plots.training_curves(rows) == plots.training_curves(plain)
+    assert plots.training_curves(rows) != plots.training_curves(without(plain, "kl"))
+
+
+DRAWN = ("teacher_forcing", "weight/kl", "kl", "validation/kl", "image", "validation/image", "validation/psnr")
+LEFT_OUT = ("lr", "total", "gradient_norm", "weight/image", "validation/total", "validation/imagined")
+
+
+@pytest.mark.parametrize("key", DRAWN + LEFT_OUT)
+def test_schedules_draw_what_they_promise_and_nothing_else(key: str):
+    rows = scheduled()
+    other = [{**row, key: row[key] / 2 + (row["step"] > 40)} if key in row else row for row in rows]
+    assert other != rows
+    assert (plots.schedule_page(other) != plots.schedule_page(rows)) == (key in DRAWN)
+
+
+def test_picture_scores_follow_every_value():
+    other = {**CURVE, "ssim": np.append(CURVE["ssim"][:-1], 0.5)}
+    assert plots.picture_scores({"a": CURVE}) == plots.picture_scores({"a": CURVE})
+    assert plots.picture_scores({"a": CURVE}) != plots.picture_scores({"a": other})
 
 
 def test_principal_components_of_a_plane_explain_all_of_it():

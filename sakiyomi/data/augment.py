@@ -1,15 +1,17 @@
-"""Noise on what the network reads, never on what it has to predict.
+"""Noise on what the network reads, not on what it has to predict - unless the scene itself is to be another.
 
 Every draw comes from the generator it is given. Light and colour change per frame or per window, noise and
 erased patches per frame, shifts per window (a camera that was moved stays moved).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from sakiyomi.data.windows import Batch
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,19 @@ class Augment:
     """Largest side of that rectangle, as a share of the picture's."""
     steady_patch: bool = False
     """The rectangle keeps its place and colour through the window, as an object on the table would."""
+    scene: bool = False
+    """Light, colour and shift of a window are the scene's own: the pictures to be predicted have them, too."""
+
+
+def augment_batch(batch: Batch, config: Augment, generator: torch.Generator) -> Batch:
+    """The batch with noise on its inputs and, with `scene`, its windows in another light and place as a whole."""
+    inputs, targets = batch.inputs, batch.targets
+    if config.scene and "image" in inputs:
+        whole = torch.cat((inputs["image"], targets["image"][:, -1:]), 1)
+        whole = _picture(whole, replace(config, flicker=0, patch=0, image=0), generator)
+        inputs, targets = {**inputs, "image": whole[:, :-1]}, {**targets, "image": whole[:, 1:]}
+        config = replace(config, light=0, colour=0, shift=0)
+    return Batch(augment(inputs, config, generator), targets, batch.mask)
 
 
 def augment(inputs: Mapping[str, Tensor], config: Augment, generator: torch.Generator) -> dict[str, Tensor]:

@@ -5,12 +5,14 @@ from sakiyomi.models.cnn_rnn import CNNRNN
 from sakiyomi.models.joint_rnn import JointRNN
 from sakiyomi.models.mtrnn import MTRNN
 from sakiyomi.models.sarnn import SARNN
+from sakiyomi.models.svg import SVG
 
 MODELS = {
     "SARNN": SARNN,
     "CNNRNN": CNNRNN,
     "MTRNN": MTRNN,
     "JointRNN": JointRNN,
+    "SVG": SVG,
 }
 
-__all__ = ["CNNRNN", "MODELS", "MTRNN", "SARNN", "JointRNN", "SequenceModel", "State", "Streams"]
+__all__ = ["CNNRNN", "MODELS", "MTRNN", "SARNN", "SVG", "JointRNN", "SequenceModel", "State", "Streams"]

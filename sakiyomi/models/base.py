@@ -25,7 +25,9 @@ class SequenceModel(nn.Module, ABC):
     """What a model has to offer. Models are final: nobody overrides a concrete method."""
 
     inputs: tuple[str, ...]
-    """The streams it reads; it predicts the same ones."""
+    """The streams it reads."""
+    outputs: tuple[str, ...]
+    """Those of them it predicts; the others are conditions."""
     shapes: dict[str, tuple[int, ...]]
     """The shape of one value of each of them."""
 
@@ -59,6 +61,28 @@ class Attentive(Protocol):
         ...
 
 
+@runtime_checkable
+class Imaginative(Protocol):
+    """A stochastic model that can go on without being shown what happens. Its `step` and `unroll` take noise, too."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    past: int
+    """Steps it is shown before it imagines."""
+    noise: tuple[int, ...]
+    """Shape of one step's noise, standard normal."""
+
+    def initial(self, batch_size: int) -> State: ...
+
+    def unroll(
+        self, observations: Streams, state: State | None = None, noise: Tensor | None = None
+    ) -> tuple[Streams, State]: ...
+
+    def imagine(self, given: Streams, state: State, noise: Tensor | None = None) -> tuple[Streams, State]:
+        """One step on what it expected itself; `given` holds the conditions, [B, ...]."""
+        ...
+
+
 def one_step(model: SequenceModel, observation: Streams, state: State) -> tuple[Streams, State]:
     """`step` for a model whose `unroll` takes a state: a sequence of one."""
     sequence, state = model.unroll({name: value[:, None] for name, value in observation.items()}, state)
@@ -77,6 +101,8 @@ def expect(streams: Streams, shapes: dict[str, tuple[int, ...]]) -> None:
             raise SakiyomiError(f"the model reads streams {sorted(shapes)}, got {sorted(streams)}: {name!r} is missing")
         came = tuple(streams[name].shape)
         if came[-len(shape) :] != shape:
+            built, flags = ", ".join(map(str, shape)), "height, --model.width" if name == "image" else name
             raise SakiyomiError(
-                f"stream {name!r} has shape {list(came)}, the model was built for [..., {str(shape)[1:-1]}]"
+                f"stream {name!r} has shape {list(came)}, the model was built for [..., {built}]; build it for these "
+                f"(--model.{flags})"
             )

@@ -19,7 +19,7 @@ from sakiyomi.schedules import Progress
 class CNNRNN(SequenceModel):
     """Streams: `image` [.., 3, H, W] in 0..1, H and W multiples of 8, and `joints` [.., J]."""
 
-    inputs = ("image", "joints")
+    inputs = outputs = ("image", "joints")
 
     @dataclass(frozen=True)
     class Config:

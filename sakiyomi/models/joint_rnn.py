@@ -17,7 +17,7 @@ from sakiyomi.schedules import Progress
 class JointRNN(SequenceModel):
     """Stream: `joints` [.., J]."""
 
-    inputs = ("joints",)
+    inputs = outputs = ("joints",)
 
     @dataclass(frozen=True)
     class Config:

@@ -26,7 +26,7 @@ class SARNN(SequenceModel):
     at the next step, and `attention`, where it looks now: both [.., K, 2], x and y in 0..1 of the picture's inner
     (H - 6) x (W - 6) cells (`to_picture` converts)."""
 
-    inputs = ("image", "joints")
+    inputs = outputs = ("image", "joints")
 
     @dataclass(frozen=True)
     class Config:

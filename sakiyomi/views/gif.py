@@ -6,34 +6,24 @@
 A filled dot is where the network looks, a ring of the same colour where it means to look at the next tick.
 """
 
-import io
-
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.rollout import Trial
+from sakiyomi.views.canvas import BACKGROUND, GAP, GREEN, INK, QUIET, STRIP, enlarge, gif_bytes, png_bytes, write_text
 from sakiyomi.worlds.pick_cube import CUBE_HALF, LIFT_HEIGHT
 
 # Bright, far from each other, and none the colour of arm, table or cube. Point k has the k-th, beginning anew.
 POINT_COLORS = ("#14e0c0", "#ff4fd8", "#3f8cff", "#ffe63b", "#7dff4a", "#a86bff", "#ffffff", "#00b4ff")
-INK, QUIET, BACKGROUND, GREEN = "#e9ecf1", "#98a1b0", "#15181d", "#4ade80"
 FINE = 4  # dots are drawn so many times larger and scaled down: smooth edges
-STRIP = 22  # px, height of a line of text
-GAP = 6  # px between pictures
-LAST_FRAME = 1500  # ms
 
 
 def trial_gif(trial: Trial, rate: float, scale: int = 6) -> bytes:
     """The whole trial as an endless GIF at `rate` ticks a second; each pixel of the camera becomes `scale` wide.
     Raises SakiyomiError for a trial whose pictures were not kept."""
     frames = [_frame(trial, tick, rate, scale) for tick in range(len(_seen(trial)))]
-    palette = _palette(frames)
-    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    durations = [max(20, round(1000 / rate))] * (len(frames) - 1) + [LAST_FRAME]
-    file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    return file.getvalue()
+    return gif_bytes(frames, rate, (*POINT_COLORS, INK, BACKGROUND, GREEN))
 
 
 def trial_strip(trial: Trial, frames: int = 6) -> bytes:
@@ -46,20 +36,18 @@ def trial_strip(trial: Trial, frames: int = 6) -> bytes:
     rows = 1 if trial.predicted_images is None else 2
     sheet = Image.new("RGB", (len(ticks) * (wide + GAP) + GAP, rows * (line + high) + line), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (GAP, line / 2), _camera_caption(trial) + _legend(trial), sheet.width, INK, "lm", 17)
+    write_text(draw, (GAP, line / 2), _camera_caption(trial) + _legend(trial), sheet.width, INK, "lm", 17)
     for column, tick in enumerate(ticks):
         left = GAP + column * (wide + GAP)
         sheet.paste(Image.fromarray(_camera(trial, tick, scale)), (left, line))
         if trial.predicted_images is not None:
-            sheet.paste(Image.fromarray(_enlarge(trial.predicted_images[tick], scale)), (left, 2 * line + high))
-        _text(draw, (left + wide / 2, sheet.height - line / 2), f"tick {tick + 1}", wide, QUIET, "mm", 16)
+            sheet.paste(Image.fromarray(enlarge(trial.predicted_images[tick], scale)), (left, 2 * line + high))
+        write_text(draw, (left + wide / 2, sheet.height - line / 2), f"tick {tick + 1}", wide, QUIET, "mm", 16)
         if _lifted(trial, tick):
             _check_mark(draw, left + wide - 15, sheet.height - line / 2)
     if rows == 2:
-        _text(draw, (GAP, line * 1.5 + high), "predicted next picture", sheet.width, INK, "lm", 17)
-    file = io.BytesIO()
-    sheet.save(file, "PNG", optimize=True)
-    return file.getvalue()
+        write_text(draw, (GAP, line * 1.5 + high), "predicted next picture", sheet.width, INK, "lm", 17)
+    return png_bytes(sheet)
 
 
 def attention_overlay(
@@ -68,7 +56,7 @@ def attention_overlay(
     """A picture (uint8 [H, W, 3]) enlarged to uint8 [H * scale, W * scale, 3], with a dot at each point of
     `attention` [K, 2] and a ring at each of `predicted` [K, 2]: x rightwards and y downwards in 0..1 of the picture.
     Points that are not finite are left out."""
-    fine = Image.fromarray(_enlarge(image, scale * FINE))
+    fine = Image.fromarray(enlarge(image, scale * FINE))
     draw, unit = ImageDraw.Draw(fine), FINE * max(2.5, 0.65 * scale)  # a dot's radius
     size = np.array([fine.width, fine.height])
     for points, ring in ((predicted, True), (attention, False)):
@@ -97,20 +85,20 @@ def _frame(trial: Trial, tick: int, rate: float, scale: int) -> Image.Image:
     """One tick: captions above, camera and prediction side by side, time and mark below."""
     pictures = {_camera_caption(trial): _camera(trial, tick, scale)}
     if trial.predicted_images is not None:
-        pictures["predicted next picture"] = _enlarge(trial.predicted_images[tick], scale)
+        pictures["predicted next picture"] = enlarge(trial.predicted_images[tick], scale)
     high, wide = next(iter(pictures.values())).shape[:2]
     frame = Image.new("RGB", (len(pictures) * (wide + GAP) - GAP, high + 2 * STRIP), BACKGROUND)
     draw = ImageDraw.Draw(frame)
     for index, (caption, picture) in enumerate(pictures.items()):
         left = index * (wide + GAP)
         frame.paste(Image.fromarray(picture), (left, STRIP))
-        _text(draw, (left + wide / 2, STRIP / 2), caption, wide, INK, "mm")
+        write_text(draw, (left + wide / 2, STRIP / 2), caption, wide, INK, "mm")
     below = high + 1.5 * STRIP
-    _text(draw, (GAP, below), f"{tick / rate:.1f} s", wide / 3, INK, "lm")
+    write_text(draw, (GAP, below), f"{tick / rate:.1f} s", wide / 3, INK, "lm")
     if trial.attention is not None and len(pictures) > 1:
-        _text(draw, (frame.width / 2, below), _legend(trial).lstrip(": "), frame.width / 2, QUIET, "mm")
+        write_text(draw, (frame.width / 2, below), _legend(trial).lstrip(": "), frame.width / 2, QUIET, "mm")
     if _lifted(trial, tick):
-        _text(draw, (frame.width - GAP, below), "lifted", wide / 3, GREEN, "rm")
+        write_text(draw, (frame.width - GAP, below), "lifted", wide / 3, GREEN, "rm")
         _check_mark(draw, frame.width - GAP - 52, below)
     return frame
 
@@ -123,7 +111,7 @@ def _seen(trial: Trial) -> np.ndarray:
 
 def _camera(trial: Trial, tick: int, scale: int) -> np.ndarray:
     if trial.attention is None:
-        return _enlarge(_seen(trial)[tick], scale)
+        return enlarge(_seen(trial)[tick], scale)
     ahead = None if trial.predicted_attention is None else trial.predicted_attention[tick]
     return attention_overlay(_seen(trial)[tick], trial.attention[tick], ahead, scale)
 
@@ -143,42 +131,6 @@ def _lifted(trial: Trial, tick: int) -> bool:
     return bool(trial.cube_heights[tick] >= LIFT_HEIGHT + CUBE_HALF)
 
 
-def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    return image.repeat(scale, 0).repeat(scale, 1)
-
-
-def _text(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[float, float],
-    text: str,
-    room: float,
-    color: str,
-    anchor: str,
-    size: int = 13,
-) -> None:
-    """One line, `size` px high, smaller where `room` px would not hold it; left out where even 7 px would not."""
-    for fitting in range(size, 6, -1):
-        font = ImageFont.load_default(fitting)
-        if font.getlength(text) <= room:
-            draw.text(at, text, color, font, anchor)
-            return
-
-
 def _check_mark(draw: ImageDraw.ImageDraw, left: float, middle: float) -> None:
     """A tick mark 10 px wide."""
     draw.line(((left, middle), (left + 4, middle + 4), (left + 10, middle - 5)), GREEN, 2, joint="curve")
-
-
-def _palette(frames: list[Image.Image]) -> Image.Image:
-    """256 colours for all frames, so that nothing flickers; the colours with a meaning are kept exactly."""
-    kept = [int(color[i : i + 2], 16) for color in (*POINT_COLORS, INK, BACKGROUND, GREEN) for i in (1, 3, 5)]
-    some = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, 8).astype(int))]
-    seen = np.concatenate([np.asarray(frame).reshape(-1, 3) for frame in some])
-    # Large areas count little more than small ones: else a beige table would leave the cube no red.
-    colors, areas = np.unique(seen & 0xFE, axis=0, return_counts=True)
-    weighed = colors.repeat(np.ceil(areas**0.25).astype(int), axis=0)
-    count = 256 - len(kept) // 3
-    found = Image.fromarray(weighed[None]).quantize(count, Image.Quantize.MEDIANCUT, kmeans=2).getpalette() or []
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(kept + found[: 3 * count])
-    return palette

@@ -4,6 +4,7 @@ Matplotlib is used through its objects (no pyplot, no window, no state between c
 """
 
 import io
+import math
 from typing import Any
 
 import matplotlib as mpl
@@ -12,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from sakiyomi.guard import Limits
 from sakiyomi.rollout import Trial
@@ -24,6 +25,9 @@ INK, QUIET, LINE, ALARM = "#1f2630", "#66707f", "#e3e6eb", "#c0392b"
 WIDTH = 7.2  # inches
 DPI = 180
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
+# A line a name, told apart without colour too.
+MARKS: tuple[dict[str, Any], ...] = tuple({"marker": marker, "ms": 3.5, "lw": 1.4} for marker in "os^Dv<>P")
+SHORT = FuncFormatter(lambda value, _: f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}")
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
@@ -45,7 +49,15 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
 }
-NOT_LOSSES = ("step", "lr", "gradient_norm")
+NOT_LOSSES = ("step", "lr", "gradient_norm", "teacher_forcing", "psnr")
+SCHEDULED = ("teacher_forcing", "weight/kl")
+SCHEDULE_PANELS = {
+    "teacher forcing ratio": ("teacher_forcing",),
+    "weight of KL": ("weight/kl",),
+    "KL": ("kl", "validation/kl"),
+    "reconstruction error": ("image", "validation/image"),
+    "PSNR on validation, dB": ("validation/psnr",),
+}
 
 
 def training_curves(metrics: list[dict[str, float]]) -> bytes:
@@ -65,12 +77,40 @@ def training_curves(metrics: list[dict[str, float]]) -> bytes:
         rate.set(title="learning rate", ylim=(0, None))
         rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         for index, name in enumerate(_losses(metrics)):
-            if name != "total":
+            if name != "total" and any(f"weight/{name}" in row for row in metrics):
                 label, dashes = _plain(name), (0, (4, 1 + index))  # dashes of different lengths: lines may coincide
                 weights.plot(*_curve(metrics, f"weight/{name}"), color=_color(index), label=label, ls=dashes)
         weights.set(title="loss weights", xlabel="step", ylim=(0, None))
         for axes in (losses, weights):
             _legend(axes)
+        return _png(figure)
+
+
+def schedule_page(metrics: list[dict[str, float]]) -> bytes:
+    """What was scheduled and what came of it, on one page: teacher forcing, the weight of KL, KL, reconstruction and
+    PSNR against the step. `metrics` are the lines of metrics.jsonl; what they do not name is left out."""
+    return _schedules({"": metrics})
+
+
+def schedule_comparison(runs: dict[str, list[dict[str, float]]]) -> bytes:
+    """The panels of `schedule_page` with a colour a run; `runs` holds the lines of metrics.jsonl of each."""
+    return _schedules(runs)
+
+
+def picture_scores(curves: dict[str, dict[str, np.ndarray]]) -> bytes:
+    """PSNR and SSIM against the imagined frame's number, counted from 1: a line for each name of `curves`, which
+    holds {"psnr": [T'] in dB, "ssim": [T']}; a score that is missing is left out."""
+    with mpl.rc_context(STYLE):
+        figure = _figure(3.2)
+        for panel, (score, title) in enumerate((("psnr", "PSNR, dB"), ("ssim", "SSIM"))):
+            axes = figure.add_subplot(1, 2, panel + 1)
+            for index, (name, scores) in enumerate(curves.items()):
+                values = np.asarray(scores.get(score, ()), float)
+                mark = MARKS[index % len(MARKS)]
+                axes.plot(np.arange(len(values)) + 1, values, color=_color(index), label=_plain(name), **mark)
+            axes.set(title=f"{title}: higher is nearer to the truth", xlabel="imagined frame")
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        _shared_legend(figure)
         return _png(figure)
 
 
@@ -232,6 +272,51 @@ def _losses(metrics: list[dict[str, float]]) -> list[str]:
     keys = dict.fromkeys(key.removeprefix("validation/") for row in metrics for key in row)
     names = [key for key in keys if key not in (*NOT_LOSSES, "total") and not key.startswith("weight/")]
     return [*names, "total"] if "total" in keys else names
+
+
+def _schedules(runs: dict[str, list[dict[str, float]]]) -> bytes:
+    """One panel a quantity that any run has, a colour a run; a run without a name has no line in the legend."""
+    logged = {key for metrics in runs.values() for row in metrics for key in row}
+    panels = {title: keys for title, keys in SCHEDULE_PANELS.items() if logged.intersection(keys)}
+    across = 2 if len(panels) in (2, 4) else 3
+    rows = max(1, math.ceil(len(panels) / across))
+    with mpl.rc_context(STYLE):
+        figure = _figure(0.4 + 1.9 * rows)
+        first: Axes | None = None
+        for panel, (title, keys) in enumerate(panels.items()):
+            axes = figure.add_subplot(rows, across, panel + 1, sharex=first)
+            first = first or axes
+            for index, (name, metrics) in enumerate(runs.items()):
+                for key in keys:
+                    axes.plot(*_curve(metrics, key), color=_color(index), label=_plain(name), **_look(key, index))
+            for key in keys if len(keys) == 2 else ():
+                label = "validation" if key.startswith("validation/") else "training"
+                axes.plot([], [], color=QUIET, label=label, **_look(key, 0))  # for the legend
+            axes.set_title(title, fontsize=9.5)
+            drawn = [row[key] for metrics in runs.values() for row in metrics for key in keys if key in row]
+            if keys[0] in SCHEDULED:
+                axes.set_ylim(0, 1.05 * max(drawn) or 1)
+                axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+            elif len(keys) == 2 and min(drawn) > 0:  # a loss, which spans decades
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(drawn) < 100 * min(drawn) else (1,)))
+                axes.yaxis.set_major_formatter(SHORT)
+                axes.yaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter(SHORT)
+            if panel >= len(panels) - across:
+                axes.set_xlabel("step")
+        if not panels:
+            figure.text(0.5, 0.5, "nothing that is scheduled was logged", ha="center", va="center", color=QUIET)
+        _shared_legend(figure)
+        return _png(figure)
+
+
+def _look(key: str, index: int) -> dict[str, Any]:
+    """How the `index`-th run's curve of `key` is drawn."""
+    if key in SCHEDULED:
+        return {"ls": (0, (4, 1 + index)) if index else "-"}  # schedules of two runs may coincide
+    return {"marker": "o", "ms": 3, "lw": 1.2} if key.startswith("validation/") else {"lw": 1, "alpha": 0.55}
 
 
 def _curve(metrics: list[dict[str, float]], key: str) -> tuple[list[float], list[float]]:
