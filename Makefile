@@ -18,6 +18,7 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(PY) -m benchmarks.teach_an_arm
+	$(PY) -m benchmarks.imagine_a_push
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

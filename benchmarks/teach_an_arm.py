@@ -9,23 +9,22 @@ training at a time: two on the same cores slow each other tenfold.
 """
 
 import json
-import os
-import platform
 import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.common import measure, plain
 from benchmarks.page import write_page, write_readme_table
-from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate import evaluate
 from sakiyomi.files import write_atomic
 from sakiyomi.job import Job, load_job, save_job
@@ -40,6 +39,7 @@ from sakiyomi.train import train
 RESULTS, RUNS = Path("benchmarks/results"), Path("runs/bench")
 SEEDS = (0, 1, 2)
 DEMONSTRATIONS = (5, 10, 25, 50, 100)
+DRIVERS = ("SARNN", "CNNRNN", "MTRNN", "JointRNN")
 BASELINES = ("pick-joints", "pick-cnn", "pick-mtrnn")
 
 
@@ -82,7 +82,7 @@ def baselines_part() -> dict[str, Any]:
 
 def laws_part() -> dict[str, Any]:
     """Unroll against stepping, in outputs and gradients; two runs of a seed; stop + resume against no stop."""
-    out: dict[str, Any] = {name: unroll_against_step(name) for name in MODELS}
+    out: dict[str, Any] = {name: unroll_against_step(name) for name in DRIVERS}
     chosen = preset("pick-small")
     job = replace(chosen.job, train=replace(chosen.job.train, steps=40, save_every=20, validate_every=20))
     prepare(chosen.source, Path(job.data.store))
@@ -188,19 +188,6 @@ def same_run(a: Path, b: Path) -> bool:
     return same_log and left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
-def plain(scores: dict[str, Any]) -> dict[str, Any]:
-    return {name: asdict(score) for name, score in scores.items()}
-
-
-def machine() -> dict[str, str]:
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0))),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "seeds": seeds_part,
     "demonstrations": demonstrations_part,
@@ -212,20 +199,10 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def main(names: list[str]) -> None:
-    for name in [n for n in names or PARTS if n != "page"]:
-        if name not in PARTS:
-            raise unknown("part", name, PARTS)
-        result = {**PARTS[name](), "machine": machine()}
-        write_atomic(RESULTS / f"{name}.json", json.dumps(result, indent=1).encode())
-        write_pages()
-    write_pages()
-
-
 def write_pages() -> None:
     write_page(RESULTS, Path("docs/benchmarks.md"))
     write_readme_table(RESULTS, Path("README.md"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    measure(PARTS, RESULTS, sys.argv[1:], write_pages)
