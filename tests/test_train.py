@@ -279,5 +279,5 @@ def test_an_unknown_measure_to_keep_is_named(job: Job, push_store: EpisodeStore,
 def test_pictures_that_are_no_numbers_are_a_training_that_stopped(push_store: EpisodeStore, tmp_path: Path) -> None:
     """Not an error of the score that was to be taken of them."""
     settings = {"learning_rate": LearningRate(1e38), "clip": 0.0, "validate_every": 1, "log_every": 100}
-    with pytest.raises(SakiyomiError, match="training stopped: total, image.* of validation became nan at step 1"):
+    with pytest.raises(SakiyomiError, match=r"training stopped: total, image.* of validation became nan at step 1"):
         train(push_job(push_store, train=settings), tmp_path)
