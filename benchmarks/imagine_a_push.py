@@ -49,7 +49,7 @@ from sakiyomi.watch import warnings
 
 RESULTS, RUNS, DOCS = Path("benchmarks/results/imagine"), Path("runs/bench"), Path("docs")
 CPU = torch.device("cpu")
-BRIDGE = Path(os.environ.get("SAKIYOMI_BRIDGE", "../shared/data/video/bridge_train.tfrecord"))
+BRIDGE = Path(os.environ.get("SAKIYOMI_BRIDGE", "data/bridge_train.tfrecord"))
 SCHEDULE_STEPS = 1200  # of each of the four compared runs
 
 
@@ -150,7 +150,7 @@ def trained_and_scored(chosen: Preset, name: str) -> dict[str, Any]:
         "curves": json.loads((folder / "curves.json").read_bytes()),
         "warnings": warnings(metrics, job.train.watch),
         "steps": job.train.steps,
-        "best": [line for line in metrics if "validation/imagined" in line][-1],
+        "last": [line for line in metrics if "validation/imagined" in line][-1],
         **json.loads(cost.read_bytes()),
     }
 

@@ -90,7 +90,7 @@ def _schedules(found: dict[str, Any]) -> str:
     rows = []
     for name, label in names.items():
         run = found[name]
-        kl = f"{run['best'].get('validation/kl', float('nan')):.2f}"
+        kl = f"{run['last'].get('validation/kl', float('nan')):.2f}"
         rows.append((label, *_both(run, {"mean": "", "best": ""}), kl, _cost(run)))
     header = ("schedule", "mean of 20: PSNR dB, SSIM", "best of 20", "KL at the end, nats a step", "training")
     steps = found["cyclical"]["steps"]

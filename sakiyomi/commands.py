@@ -20,7 +20,7 @@ from sakiyomi.models import MODELS
 from sakiyomi.prepare import prepare
 from sakiyomi.presets import PRESETS, preset
 from sakiyomi.rollout import Closed, along_recording, load, rollout
-from sakiyomi.run import console, progress_bar
+from sakiyomi.run import console, pick_device, progress_bar
 from sakiyomi.scores.protocol import compare, load_scores
 from sakiyomi.train import train
 from sakiyomi.views.tables import print_differences, print_scores
@@ -148,7 +148,7 @@ def do_evaluate(name: str, rest: list[str]) -> None:
     if imagines(name, rest):
         args = parse(EvaluateImagined(), f"evaluate {name}", rest)
         folder = run_folder(name, args.run)
-        trained = load(folder)
+        trained = load(folder, str(pick_device(args.device)))
         with progress_bar("imagining", 1) as bar:
             found = evaluate_imagined(trained, narrow(args, HowImagined), bar.of)
         print_scores(found.scores)
@@ -167,7 +167,8 @@ def do_rollout(name: str, rest: list[str]) -> None:
     if imagines(name, rest):
         args = parse(RolloutImagined(), f"rollout {name}", rest)
         folder = run_folder(name, args.run)
-        for path in rollout_imagined(load(folder), narrow(args, Imagining), folder):
+        trained = load(folder, str(pick_device(args.device)))
+        for path in rollout_imagined(trained, narrow(args, Imagining), folder):
             console.print(str(path))
         return
     args = parse(Rollout(), f"rollout {name}", rest)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+LARGEST_SEED = 2**63 - 1  # more, PyTorch's generators do not take
+
 
 class SakiyomiError(Exception):
     """Something the user can mend: the message says what was wrong, what came, what exists, what to do."""
@@ -26,3 +28,9 @@ def at_least(name: str, value: float, least: float) -> None:
     """Raises SakiyomiError when a number is under its range, or none at all (NaN)."""
     if not value >= least:
         raise SakiyomiError(f"{name} is {value}; it must be at least {least}")
+
+
+def at_most(name: str, value: float, most: float) -> None:
+    """Raises SakiyomiError when a number is over its range, or none at all (NaN)."""
+    if not value <= most:
+        raise SakiyomiError(f"{name} is {value}; it must be at most {most}")

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.windows import Windows
-from sakiyomi.errors import SakiyomiError, at_least
+from sakiyomi.data.windows import Batch, Windows
+from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most
 from sakiyomi.imagine import Imagined, as_imaginative, imagine, model_rate, truth_of
+from sakiyomi.models import Streams
+from sakiyomi.models.base import Imaginative, device_of
 from sakiyomi.rollout import Trained
 from sakiyomi.run import read_metrics
 from sakiyomi.scores.perceptual import fvd, lpips
@@ -61,6 +63,8 @@ class HowImagined:
     """Frames to imagine; 0 takes as many as in training."""
     seed: int = 10_000
     """The futures follow from it."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
 
 
 def evaluate_imagined(
@@ -71,6 +75,7 @@ def evaluate_imagined(
         at_least(f"--{name}", getattr(options, name), 1)
     at_least("--steps", options.steps, 0)
     at_least("--seed", options.seed, 0)
+    at_most("--seed", options.seed, LARGEST_SEED - options.sequences)
     model, store = as_imaginative(trained), EpisodeStore(trained.job.data.store)
     split = "test" if any(entry.split == "test" for entry in store.entries) else "validation"
 
@@ -81,33 +86,27 @@ def evaluate_imagined(
     # Of a training on whole recordings, as many as the shortest one has.
     shown = 0 if options.steps else min(window.steps for window in cut(trained.job.data.steps).windows)
     steps = options.steps or max(1, shown - model.past + 1)
-    windows = cut(model.past + steps - 1)
+    try:
+        windows = cut(model.past + steps - 1)
+    except SakiyomiError as error:
+        raise SakiyomiError(f"{model.past} given and {steps} imagined frames (--steps): {error}") from error
     episodes = [window.episode for window in windows.windows]
     picks = [i for i, episode in enumerate(episodes) if episode not in episodes[:i]][: options.sequences]
-    if not picks:
-        raise SakiyomiError(f"{store.folder} has no sequence of {model.past} + {steps} frames in its {split} split")
 
     found: dict[str, list[Tensor]] = {}
     examples: list[Imagined] = []
     pictures_of: dict[str, list[np.ndarray]] = {"true": [], "imagined": []}  # uint8, of one sample a sequence
     for first in range(0, len(picks), BATCH):
-        batch = windows.batch(picks[first : first + BATCH])
-        truth, last = truth_of(batch, model.past, "image"), batch.inputs["image"][:, model.past - 1 : model.past]
-        generator = torch.Generator().manual_seed(options.seed + first)
-        futures = imagine(model, batch.inputs, steps, options.samples, generator)["image"]
-        ways = {"samples": futures, "copy": last.expand_as(truth)[None]}
+        batch = windows.batch(picks[first : first + BATCH]).to(device_of(model))
+        told = {"samples": batch.inputs}
         if len(model.inputs) > len(model.outputs) and len(picks) > 1:
-            # The batch turned by one; a last batch of one sequence borrows the first one's.
-            others = windows.batch([picks[(first + k + 1) % len(picks)] for k in range(len(truth))]).inputs
-            told = {n: batch.inputs[n] if n in model.outputs else others[n] for n in model.inputs}
-            ways["shuffled"] = imagine(model, told, steps, options.samples, generator)["image"]
-        for way, pictures in ways.items():
-            for name, (measure, _, _) in MEASURES.items():
-                found.setdefault(f"{name}/{way}", []).append(measure(pictures, truth.expand_as(pictures)))
-        for name, pictures in (("true", truth), ("imagined", futures[0])):
-            pictures_of[name].append(trained.normalizer.decode("image", pictures).numpy())
-        if len(examples) < EXAMPLES:
-            examples += _examples(trained, batch.inputs["image"], truth, futures, EXAMPLES - len(examples))
+            others = windows.batch([picks[(first + k + 1) % len(picks)] for k in range(len(batch.mask))])
+            told["shuffled"] = _told_of(model, batch, others)
+        kept = _imagine_and_measure(model, batch, told, steps, options, options.seed + first, found)
+        truth = truth_of(batch, model.past, "image")
+        for name, pictures in (("true", truth), ("imagined", kept[0])):
+            pictures_of[name].append(trained.normalizer.decode("image", pictures).cpu().numpy())
+        examples += _examples(trained, batch.inputs["image"], truth, kept, EXAMPLES - len(examples))
         progress(min(first + BATCH, len(picks)), len(picks), "imagining")
 
     every = {name: torch.cat(parts, 1).numpy() for name, parts in found.items()}  # [S or 1, N, T]
@@ -124,6 +123,46 @@ def evaluate_imagined(
     true, imagined = (np.concatenate(pictures_of[name]) for name in ("true", "imagined"))
     perceptual, notes = _perceptual(true, imagined, protocol)
     return ImaginedScores(scores | perceptual, curves, tuple(examples), notes)
+
+
+def _told_of(model: Imaginative, batch: Batch, others: Batch) -> Streams:
+    """The batch's streams with the other one's conditions from the last given frame on."""
+    now = model.past - 1
+    own, other = batch.inputs, others.to(batch.mask.device).inputs
+    return {n: v if n in model.outputs else torch.cat((v[:, :now], other[n][:, now:]), 1) for n, v in own.items()}
+
+
+def _imagine_and_measure(
+    model: Imaginative,
+    batch: Batch,
+    told: dict[str, Streams],
+    steps: int,
+    options: HowImagined,
+    seed: int,
+    found: dict[str, list[Tensor]],
+) -> list[Tensor]:
+    """Add each measure of each way of predicting, [S or 1, N, T], to `found`; every way draws the same noise. One
+    sample is in memory at a time; what is returned is the first one [N, T, 3, H, W], then of each of the others as
+    many sequences as may be drawn."""
+    truth = truth_of(batch, model.past, "image")
+
+    def measured(pictures: Tensor) -> dict[str, Tensor]:
+        return {name: measure(pictures, truth).cpu() for name, (measure, _, _) in MEASURES.items()}
+
+    kept: list[Tensor] = []
+    for way, streams in told.items():
+        generator, values = torch.Generator().manual_seed(seed), []
+        for _ in range(options.samples):
+            pictures = imagine(model, streams, steps, 1, generator)["image"][0]
+            values.append(measured(pictures))
+            if way == "samples":
+                kept.append(pictures if not kept else pictures[:EXAMPLES].clone())
+        for name in MEASURES:
+            found.setdefault(f"{name}/{way}", []).append(torch.stack([value[name] for value in values]))
+    last = batch.inputs["image"][:, model.past - 1 : model.past]
+    for name, value in measured(last.expand_as(truth)).items():
+        found.setdefault(f"{name}/copy", []).append(value[None])
+    return kept
 
 
 def _scores(
@@ -147,7 +186,7 @@ def _scores(
             "the last frame copied": ("copy", every[f"{name}/copy"][0], "the last given frame copied"),
         }
         if f"{name}/shuffled" in every:
-            text = f"mean of {samples} samples, told the next sequence's actions"
+            text = f"mean of {samples} samples, told what the next sequence is told from the last given frame on"
             ways["told other actions"] = ("shuffled", every[f"{name}/shuffled"].mean(0), text)
         for label, (key, values, how) in ways.items():  # values: [N, T]
             best_of = samples if key == "best" else 1
@@ -180,14 +219,14 @@ def _perceptual(true: np.ndarray, imagined: np.ndarray, protocol: Protocol) -> t
     return scores, tuple(notes)
 
 
-def _examples(trained: Trained, shown: Tensor, truth: Tensor, futures: Tensor, most: int) -> list[Imagined]:
+def _examples(trained: Trained, shown: Tensor, truth: Tensor, kept: list[Tensor], most: int) -> list[Imagined]:
     """Some sequences of a batch as pictures."""
-    past, decode = as_imaginative(trained).past, trained.normalizer.decode
-    rate = model_rate(trained)
+    past, decode, rate = as_imaginative(trained).past, trained.normalizer.decode, model_rate(trained)
     out = []
     for b in range(min(most, len(truth))):
-        frames = torch.cat((shown[b, :past], truth[b]))
-        out.append(Imagined(decode("image", frames).numpy(), decode("image", futures[:, b]).numpy(), past, rate))
+        frames, futures = torch.cat((shown[b, :past], truth[b])), torch.stack([pictures[b] for pictures in kept])
+        happened, imagined = (decode("image", value).cpu().numpy() for value in (frames, futures))
+        out.append(Imagined(happened, imagined, past, rate))
     return out
 
 

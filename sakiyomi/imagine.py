@@ -18,10 +18,10 @@ from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.windows import Batch, Windows
-from sakiyomi.errors import SakiyomiError, at_least
+from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most
 from sakiyomi.files import write_atomic
 from sakiyomi.models import Streams
-from sakiyomi.models.base import Imaginative
+from sakiyomi.models.base import Imaginative, device_of
 from sakiyomi.scores.pictures import psnr
 
 if TYPE_CHECKING:
@@ -48,9 +48,12 @@ def imagine(
     """`steps` predictions of each stream the model predicts, [S, B, steps, ...].
 
     `seen` is normalised, [B, T, ...]: of what it predicts only the first `past` are read, of the conditions
-    `past` + `steps` - 1, each at the step at which it is given. Without a generator the means take the place of all
-    noise. The model should be in evaluation mode.
+    `past` + `steps` - 1, each at the step at which it is given. Noise comes from `generator`, a CPU's, so that every
+    device imagines the same; without one the means take its place. The model should be in evaluation mode; what comes
+    back is on its device.
     """
+    device = device_of(model)
+    seen = {name: value.to(device) for name, value in seen.items()}
     past, conditions = model.past, [name for name in model.inputs if name not in model.outputs]
     for name in model.inputs:
         needed = past if name in model.outputs else past + steps - 1
@@ -63,7 +66,7 @@ def imagine(
     futures: list[Streams] = []
     for _ in range(samples):
         shape = (len(first), past + steps - 1, *model.noise)
-        noise = None if generator is None else torch.randn(shape, generator=generator, device=first.device)
+        noise = None if generator is None else torch.randn(shape, generator=generator).to(device)
         given = None if noise is None else noise[:, :past]
         prediction, state = model.unroll({name: seen[name][:, :past] for name in model.inputs}, None, given)
         frames = [{name: prediction[name][:, -1] for name in model.outputs}]
@@ -135,6 +138,8 @@ class Imagining:
     """Actions to try in place of its own: other recordings, or moves of the arm: left, right, away, near, up, still."""
     seed: int = 0
     """Seed of the futures."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
 
 
 def rollout_imagined(trained: "Trained", options: Imagining, folder: Path) -> list[Path]:
@@ -145,6 +150,7 @@ def rollout_imagined(trained: "Trained", options: Imagining, folder: Path) -> li
         at_least(f"--{name}", getattr(options, name), 1)
     for name in ("start", "seed"):
         at_least(f"--{name}", getattr(options, name), 0)
+    at_most("--seed", options.seed, LARGEST_SEED)
     store = EpisodeStore(trained.job.data.store)
     episode = options.episode or _first(store)
     model = as_imaginative(trained)
@@ -172,7 +178,7 @@ def futures(trained: "Trained", seen: Streams, truth: np.ndarray, options: Imagi
     model = as_imaginative(trained)
     generator = torch.Generator().manual_seed(options.seed)
     found = imagine(model, seen, options.steps, options.samples, generator)["image"][:, 0]
-    samples = trained.normalizer.decode("image", found).numpy()
+    samples = trained.normalizer.decode("image", found).cpu().numpy()
     return Imagined(truth, samples, model.past, model_rate(trained))
 
 
@@ -187,10 +193,11 @@ def recorded(
     values = {name: windows.series(name)[0] for name in trained.model.inputs}
     there = len(values["image"])
     if start + frames > there:
-        left = max(1, there - start - as_imaginative(trained).past)
+        left = there - start - as_imaginative(trained).past
+        fewer = f"imagine fewer (--steps {left}) or " if left > 0 else ""
         raise SakiyomiError(
             f"episode {episode!r} has {there} frames, {frames} from frame {start} on are asked for (given and "
-            f"imagined); imagine fewer (--steps {left}) or start earlier (--start)"
+            f"imagined); {fewer}start earlier (--start)"
         )
     cut = {name: value[start : start + frames] for name, value in values.items()}
     seen = {name: trained.normalizer.encode(name, torch.from_numpy(value))[None] for name, value in cut.items()}

@@ -1,5 +1,6 @@
 """A Job: everything that decides what a training run does, as frozen records that go to JSON and back."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +9,7 @@ import msgspec
 
 from sakiyomi.data.augment import Augment
 from sakiyomi.data.windows import Data
-from sakiyomi.errors import SakiyomiError, at_least, unknown
+from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
 from sakiyomi.files import write_atomic
 from sakiyomi.models import CNNRNN, MODELS, MTRNN, SARNN, SVG, JointRNN, SequenceModel
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
@@ -138,14 +139,19 @@ MOST = {
     "augment.patch": 1,
     "train.teacher_forcing.ratio": 1,
     "train.teacher_forcing.floor": 1,
+    "train.seed": LARGEST_SEED,
 }
 
 
 def check(job: Job) -> None:
     """Raises SakiyomiError for a number outside its range, naming the field."""
     fields = flat(job)
+    for name, value in fields.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SakiyomiError(f"--{name.replace('_', '-')} is {value}; it must be a finite number")
     for name, weight in job.train.losses.items():
-        at_least(f"--train.losses.{name}.cycles", weight.cycles, 0)
+        for field_name in ("value", "first", "cycles"):
+            at_least(f"--train.losses.{name}.{field_name}", getattr(weight, field_name), 0)
         if weight.cycles and weight.curve == "constant":
             flag = f"--train.losses.{name}"
             raise SakiyomiError(f"{flag}.cycles takes a curve that moves, such as {flag}.curve linear; it is constant")
@@ -153,8 +159,8 @@ def check(job: Job) -> None:
         if name in fields:
             at_least(f"--{name.replace('_', '-')}", fields[name], least)
     for name, most in MOST.items():
-        if name in fields and not fields[name] <= most:
-            raise SakiyomiError(f"--{name.replace('_', '-')} is {fields[name]}; it must be at most {most}")
+        if name in fields:
+            at_most(f"--{name.replace('_', '-')}", fields[name], most)
 
 
 def save_job(job: Job, folder: Path) -> None:

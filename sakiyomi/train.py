@@ -21,6 +21,7 @@ from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.windows import Windows, covered_streams, target_stream, training_entries
 from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.files import append_line
 from sakiyomi.guard import Limits
 from sakiyomi.imagine import foresight
 from sakiyomi.job import Job, Train, build, check, flat, load_job, save_job
@@ -186,6 +187,12 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     windows = Windows(store, "train", job.data, model.inputs, normalizer)
     validation = Windows(store, "validation", job.data, model.inputs, normalizer)
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate.peak, eps=cfg.adam_eps, fused=True)
+    epochs, forcing = cfg.steps * cfg.batch_size / len(windows), cfg.teacher_forcing
+    if forcing.step and forcing.start >= epochs:
+        told = (
+            f"teacher forcing never falls: it would after {forcing.start:g} epochs, and this training has {epochs:.2g}"
+        )
+        console.print(f"{told}; an earlier --train.teacher-forcing.start", style="yellow", markup=False)
     counters = Counters()
     if (folder / "job.json").exists() and not resume:
         raise SakiyomiError(f"{folder} holds a run already; go on with --resume, or name another folder with --out")
@@ -229,16 +236,18 @@ def validate_and_keep(parts: Parts, job: Job, folder: Path, counters: Counters, 
         save_weights(folder / "weights.safetensors", parts.model, job.model, counters.as_dict())
     else:
         counters.worse += 1
-    say_what_looks_wrong(read_metrics(folder), job.train)
+    say_what_looks_wrong(read_metrics(folder), job.train, folder / "warnings.txt")
 
 
-def say_what_looks_wrong(metrics: list[dict[str, float]], cfg: Train) -> None:
-    """Print what the watchdogs find since the newest validation and did not find before it."""
+def say_what_looks_wrong(metrics: list[dict[str, float]], cfg: Train, path: Path) -> None:
+    """Print, and add to `path`, what the watchdogs find since the newest validation and did not find before it."""
     newest = max((i for i, line in enumerate(metrics) if "validation/total" in line), default=0)
     before = warnings(metrics[:newest], cfg.watch)
     for name, text in warnings(metrics, cfg.watch).items():
         if name not in before:
-            console.print(f"step {metrics[newest]['step']:.0f}: {text}", style="yellow", markup=False)
+            line = f"step {metrics[newest]['step']:.0f}: {text}"
+            console.print(line, style="yellow", markup=False)
+            append_line(path, line.encode())
 
 
 def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tuple[Tensor, dict[str, Tensor]]:

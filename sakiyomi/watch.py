@@ -35,9 +35,9 @@ def warnings(metrics: list[dict[str, float]], watch: Watch) -> dict[str, str]:
             "validation/kl",
             watch.kl,
             "the latent is unused ({:.2g} nats a step): all futures look alike",
-            "a smaller KL weight (--train.losses.kl.value), or one that rises again and again "
-            "(--train.losses.kl.curve linear --train.losses.kl.cycles 3). Where the actions settle everything there is "
-            "nothing to cure",
+            "a smaller KL weight (--train.losses.kl.value), or one that rises from 0 again and again "
+            "(--train.losses.kl.first 0 --train.losses.kl.curve linear --train.losses.kl.cycles 3). Where the actions "
+            "settle everything there is nothing to cure",
         ),
         "past ignored": _Sign(
             "validation/uses_past",

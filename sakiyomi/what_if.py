@@ -7,13 +7,15 @@ Other actions are those of other recordings or, in the world of Push, plain move
 simulated, from the recorded moment on, so that what was imagined stands above what would have happened.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.push import replay
 from sakiyomi.errors import SakiyomiError, unknown
-from sakiyomi.imagine import Imagined, Imagining, as_imaginative, futures, model_rate, recorded
+from sakiyomi.imagine import Imagined, Imagining, as_imaginative, futures, recorded
 from sakiyomi.rollout import Trained
 from sakiyomi.worlds.push import WORKSPACE_HIGH, WORKSPACE_LOW, Push
 
@@ -38,15 +40,21 @@ def what_if(trained: Trained, store: EpisodeStore, episode: str, options: Imagin
     past, conditions = model.past, [name for name in model.inputs if name not in model.outputs]
     if "action" not in conditions:
         raise SakiyomiError("this model is told no actions, so it cannot say what other ones would do")
-    in_push = store.origin.get("source") == "push" and model_rate(trained) == store.streams["action"].rate
+    in_push = store.origin.get("source") == "push"
     moves, recordings = MOVES if in_push else {}, {entry.id for entry in store.entries}
     for name in options.what_if:
+        if name in MOVES and not in_push:
+            raise SakiyomiError(
+                f"--what-if {name}: moves are known only in the world of Push; name recordings of "
+                f"{store.folder} instead"
+            )
         if name not in moves and name not in recordings:
             raise unknown("move or recording", name, [*moves, *sorted(recordings)])
 
     frames = past + options.steps
     seen, pictures = recorded(trained, store, episode, options.start, frames)
     own = {name: trained.normalizer.decode(name, seen[name][0]).numpy() for name in conditions}
+    options = replace(options, samples=1)  # one future of each action stands beside the others
     tried = {OWN: futures(trained, seen, pictures, options)}
     for name in options.what_if:
         told = {n: value.copy() for n, value in own.items()}

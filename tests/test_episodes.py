@@ -168,8 +168,25 @@ def test_folders_that_hold_no_store_are_refused(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "other").iterdir()] == ["thesis.txt"]
 
 
-def test_a_store_of_other_streams_or_settings_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_never_got_an_episode_may_begin_again(tmp_path: Path) -> None:
+    """Else a first command with a slip in it would block the corrected one."""
     EpisodeWriter(tmp_path, STREAMS, {"seed": 1})
+    EpisodeWriter(tmp_path, {"joints": STREAMS["joints"]}, {"seed": 2})
+    store = EpisodeStore(tmp_path, allow_empty=True)
+    assert (set(store.streams), store.origin) == ({"joints"}, {"seed": 2})
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(SakiyomiError, match="no episode store"):
+        EpisodeWriter(tmp_path, STREAMS)
+
+
+def test_a_store_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SakiyomiError, match="is a file"):
+        EpisodeWriter(tmp_path / "file", STREAMS)
+
+
+def test_a_store_of_other_streams_or_settings_is_refused(tmp_path: Path) -> None:
+    EpisodeWriter(tmp_path, STREAMS, {"seed": 1}).add("e0", *recording(5, 0))
     with pytest.raises(SakiyomiError, match="described otherwise"):
         EpisodeWriter(tmp_path, {"joints": STREAMS["joints"]}, {"seed": 1})
     with pytest.raises(SakiyomiError, match="seed 1 there, 2 asked"):

@@ -3,6 +3,7 @@
 import builtins
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sakiyomi.data.formats import tfrecord
-from sakiyomi.data.formats.tfrecord import DamagedRecord, Features, count_records, read_examples, scan_examples
+from sakiyomi.data.formats.tfrecord import DamagedRecord, Features, count_records, scan_examples
 from sakiyomi.errors import SakiyomiError
+
+
+def read_examples(path: Path) -> Iterator[Features]:
+    """Every Example of a file; raises the error of the first that is damaged, after those before it."""
+    for example in scan_examples(path):
+        if isinstance(example, DamagedRecord):
+            raise example
+        yield example
 
 
 def example(features: Features) -> bytes:
@@ -70,7 +79,7 @@ FEATURES = st.dictionaries(
 
 
 @settings(max_examples=50)
-@given(st.lists(FEATURES, max_size=4))
+@given(st.lists(FEATURES, min_size=1, max_size=4))
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, examples: list[Features]) -> None:
     path = write(tmp_path_factory.mktemp("tf") / "a.tfrecord", *examples)
     read = list(read_examples(path))
@@ -181,3 +190,12 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(SakiyomiError, match=r"pip install 'sakiyomi\[bair\]'"):
         list(read_examples(path))
+
+
+def test_an_empty_file_is_damaged(tmp_path: Path) -> None:
+    """Nobody writes one on purpose: a download that failed leaves it."""
+    (tmp_path / "a.tfrecord").write_bytes(b"")
+    (found,) = scan_examples(tmp_path / "a.tfrecord")
+    assert isinstance(found, DamagedRecord)
+    assert "record 0" in str(found)
+    assert count_records(tmp_path / "a.tfrecord") == 1

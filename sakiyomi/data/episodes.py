@@ -90,7 +90,9 @@ class EpisodeWriter:
     ) -> None:
         self.folder = Path(folder)
         self.streams, self.origin = dict(streams), dict(origin or {})
-        if (self.folder / "dataset.json").exists():
+        if self.folder.is_file():
+            raise SakiyomiError(f"{self.folder} is a file; an episode store is a folder")
+        if (self.folder / "dataset.json").exists() and EpisodeStore(self.folder, allow_empty=True).entries:
             existing = EpisodeStore(self.folder, allow_empty=True)
             if existing.streams != self.streams:
                 raise SakiyomiError(
@@ -107,7 +109,7 @@ class EpisodeWriter:
             self.ids = {entry.id for entry in existing.entries}
             _drop_torn_line(self.folder / "manifest.jsonl")
             self._write_dataset({})  # `finish` measures anew; until then no statistics are better than old ones
-        elif self.folder.is_dir() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
+        elif self.folder.is_dir() and not _begun(self.folder):
             raise SakiyomiError(f"{self.folder} exists and is no episode store; name another folder or remove it")
         else:
             self.ids = set()
@@ -268,6 +270,14 @@ class EpisodeStore:
             return safe_open(path, framework="np")
         except SafetensorError as error:
             raise SakiyomiError(f"{path} is no safetensors file: {error}") from error
+
+
+def _begun(folder: Path) -> bool:
+    """The folder is empty, or holds a store that never got an episode and may be begun again."""
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return not there or (
+        "dataset.json" in there and there <= {"dataset.json", "manifest.jsonl", "episodes", "damaged.txt"}
+    )
 
 
 def check_stream(where: str, stream: Stream, values: np.ndarray, times: np.ndarray) -> None:

@@ -15,6 +15,8 @@ from sakiyomi.data.episodes import Entry, EpisodeStore
 from sakiyomi.data.normalize import Normalizer
 from sakiyomi.errors import SakiyomiError, unknown
 
+MOST_RATE = 100  # times the recording's: more is a slip of the keyboard
+
 
 @dataclass(frozen=True)
 class Data:
@@ -102,7 +104,20 @@ class Windows:
         self.store, self.streams, self.normalizer = store, streams, normalizer
         if data.clock not in store.streams:
             raise unknown("stream", data.clock, store.streams)
-        self.rate = data.rate or store.streams[data.clock].rate
+        recorded = store.streams[data.clock].rate
+        self.rate = data.rate or recorded
+        if not self.rate <= MOST_RATE * recorded:
+            raise SakiyomiError(
+                f"--data.rate is {data.rate:g} Hz, more than {MOST_RATE} times the {recorded:g} Hz of stream "
+                f"{data.clock!r}; there is nothing in between to learn"
+            )
+        for name in streams:
+            stream = store.streams.get(name)
+            if stream and stream.kind == "action" and self.rate != stream.rate:
+                raise SakiyomiError(
+                    f"stream {name!r} tells what is done in each step of {stream.rate:g} Hz; at {self.rate:g} Hz some "
+                    "of it would be lost or done twice. Leave --data.rate 0, or record at the rate you want"
+                )
         entries = training_entries(store, data) if split == "train" else store.split(split)
         entries = tuple(entry for entry in entries if entry.id in only) if only else entries
         self.windows = self._cut_all(entries, data)

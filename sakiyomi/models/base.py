@@ -83,6 +83,11 @@ class Imaginative(Protocol):
         ...
 
 
+def device_of(model: Imaginative) -> torch.device:
+    """Where it computes."""
+    return next(iter(model.initial(1).values())).device
+
+
 def one_step(model: SequenceModel, observation: Streams, state: State) -> tuple[Streams, State]:
     """`step` for a model whose `unroll` takes a state: a sequence of one."""
     sequence, state = model.unroll({name: value[:, None] for name, value in observation.items()}, state)
@@ -101,8 +106,10 @@ def expect(streams: Streams, shapes: dict[str, tuple[int, ...]]) -> None:
             raise SakiyomiError(f"the model reads streams {sorted(shapes)}, got {sorted(streams)}: {name!r} is missing")
         came = tuple(streams[name].shape)
         if came[-len(shape) :] != shape:
-            built, flags = ", ".join(map(str, shape)), "height, --model.width" if name == "image" else name
-            raise SakiyomiError(
-                f"stream {name!r} has shape {list(came)}, the model was built for [..., {built}]; build it for these "
-                f"(--model.{flags})"
+            wrong = (
+                f"stream {name!r} has shape {list(came)}, the model was built for [..., {', '.join(map(str, shape))}]"
             )
+            if name == "image" and came[-len(shape)] != shape[0]:
+                raise SakiyomiError(f"{wrong}; pictures need {shape[0]} channels")
+            flags = "height, --model.width" if name == "image" else name
+            raise SakiyomiError(f"{wrong}; build it for these (--model.{flags})")

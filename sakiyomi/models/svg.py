@@ -63,7 +63,7 @@ class SVG(SequenceModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if config.height % 16 or config.width % 16:
+        if min(config.height, config.width) < 16 or config.height % 16 or config.width % 16:
             raise SakiyomiError(f"the sides of SVG's pictures are multiples of 16, got {config.height}x{config.width}")
         if config.network not in NETWORKS:
             raise unknown("network", config.network, NETWORKS)
@@ -81,6 +81,7 @@ class SVG(SequenceModel):
         self.prior = GaussianLSTM(config.encoding, config.hidden, config.latent) if config.prior == "learned" else None
         read = config.encoding + config.latent + config.action + config.position
         self.predictor = Predictor(read, config.hidden, config.encoding)
+        # Linear layers keep PyTorch's own start: with 0.02 the few numbers of an action are heard late.
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.normal_(module.weight, 0.0, 0.02)

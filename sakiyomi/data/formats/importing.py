@@ -9,6 +9,7 @@ from PIL import Image
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter
 from sakiyomi.errors import SakiyomiError
+from sakiyomi.files import write_atomic
 
 TOLD = 3  # so many of the errors are quoted, the others counted
 
@@ -32,16 +33,23 @@ def picture(where: str, content: bytes) -> Image.Image:
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         told = "no PNG or JPEG" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise SakiyomiError(f"{where} cannot be decoded: {told}; fetch it anew") from error
+    if image.mode.startswith(("I", "F")):  # conversion would clip them to white
+        raise SakiyomiError(f"{where} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits")
     return image.convert("RGB")
 
 
 def finish(writer: EpisodeWriter, problems: Sequence[SakiyomiError]) -> EpisodeStore:
     """Finish the store, whatever was damaged, so that what was read is usable.
 
-    Raises SakiyomiError when there were problems: how many, the first of them, and what is in the store.
+    Raises SakiyomiError when there were problems: how many, the first of them, and what is in the store. All of them
+    are in its damaged.txt, one a line.
     """
+    listed = writer.folder / "damaged.txt"
+    listed.unlink(missing_ok=True)
+    if problems:
+        write_atomic(listed, "".join(f"{problem}\n" for problem in problems).encode())
     told = "; ".join(str(problem) for problem in problems[:TOLD])
-    told += f"; and {len(problems) - TOLD} more" if len(problems) > TOLD else ""
+    told += f"; and {len(problems) - TOLD} more, all in {listed}" if len(problems) > TOLD else ""
     if problems and not writer.ids:
         raise SakiyomiError(f"nothing could be imported; {len(problems)} damaged: {told}")
     try:

@@ -59,14 +59,6 @@ class DamagedRecord(SakiyomiError):
     """One record of a file cannot be read: says which file, record and byte, and what is wrong."""
 
 
-def read_examples(path: Path) -> Iterator[Features]:
-    """Every Example of a file, in order. Raises DamagedRecord at the first that is damaged; those before it came."""
-    for example in scan_examples(path):
-        if isinstance(example, DamagedRecord):
-            raise example
-        yield example
-
-
 def scan_examples(path: Path) -> Iterator[Features | DamagedRecord]:
     """Every Example of a file, in order, with the error in the place of one that is damaged.
 
@@ -95,15 +87,17 @@ def scan_records(path: Path) -> Iterator[tuple[int, bytes] | DamagedRecord]:
         raise SakiyomiError(f"cannot read {path}: {error.strerror}") from error
     with file:
         offset = number = 0
-        while offset < size:
+        while offset < size or number == 0:  # an empty file lacks its first record
             head = file.read(HEAD)
             if len(head) < HEAD:
                 yield _damaged(path, number, offset, f"the file is cut off: {len(head)} of {HEAD} bytes before data")
                 return
             length, expected = struct.unpack("<QI", head)
             if checksum(head[:8]) != expected:
-                packed = "; the file is compressed, unpack it (gunzip) first" if head.startswith(GZIP) else ""
-                yield _damaged(path, number, offset, f"the checksum of its length ({length}) is wrong{packed}")
+                if head.startswith(GZIP):
+                    yield DamagedRecord(f"{path} is compressed; unpack it first (gunzip)")
+                else:
+                    yield _damaged(path, number, offset, f"the checksum of its length ({length}) is wrong")
                 return
             end = offset + HEAD + length + FOOT
             if end > size:  # before reading: a length may be right and still be larger than memory
@@ -125,7 +119,7 @@ def count_records(path: Path) -> int:
     checksum = _checksum()
     size, offset, number = path.stat().st_size, 0, 0
     with path.open("rb") as file:
-        while offset < size:
+        while offset < size or number == 0:  # an empty file lacks its first record
             file.seek(offset)
             head = file.read(HEAD)
             number += 1

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
-from sakiyomi.errors import at_least
+from sakiyomi.errors import at_least, at_most
 from sakiyomi.worlds.push import ACTION_LIMIT, ACTION_NAMES, RATE, WORKSPACE_HIGH, WORKSPACE_LOW, Push
 
 SPLITS = ("train", "validation", "test")
@@ -54,6 +54,8 @@ class PushSource:
             at_least(f"the number of episodes for {split}", count, 1)
         at_least("--steps", self.steps, 2)
         at_least("--seed", self.seed, 0)
+        at_least("--light", self.light, 0)
+        at_most("--light", self.light, 1)
         world = Push(image_size=self.image_size)
         writer = EpisodeWriter(out, streams(world), {"source": "push", **asdict(self)})
         plan = [(split, index) for split, count in zip(SPLITS, counts, strict=True) for index in range(count)]
