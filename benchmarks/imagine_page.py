@@ -149,7 +149,8 @@ def _each(run: dict[str, Any], way: str) -> tuple[str, str]:
 
 
 def _cost(run: dict[str, Any]) -> str:
-    return f"{run['steps']} steps, {run['seconds'] / 60:.1f} min on {run['threads']} threads"
+    threads = "1 thread" if run["threads"] == 1 else f"{run['threads']} threads"
+    return f"{run['steps']} steps, {run['seconds'] / 60:.1f} min on {threads}"
 
 
 def _value(run: dict[str, Any], name: str) -> float:

@@ -150,7 +150,7 @@ def bridge() -> Preset:
         augment=replace(CLEAN, scene=True, light=0.3, colour=0.2, shift=8),
     )
     losses = {"image": Weight(1.0), "kl": Weight(1e-4)}
-    job = replace(job, train=replace(job.train, steps=1000, batch_size=8, validate_every=100, losses=losses))
+    job = replace(job, train=replace(job.train, steps=3000, batch_size=8, validate_every=200, losses=losses))
     return Preset("Bridge V2, a real arm, imported; narrow VGG networks", Bridge(), job)
 
 

@@ -381,8 +381,8 @@ def _shared_legend(figure: Figure) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        widths = [len(label) + 7 for label in handles]  # letters; some 105 fit
-        columns = len(widths) if sum(widths) <= 105 else max(1, 105 // max(widths))
+        widths = [len(label) + 7 for label in handles]  # letters; some 90 fit
+        columns = len(widths) if sum(widths) <= 90 else max(1, 90 // max(widths))
         figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=columns)
 
 

@@ -168,7 +168,7 @@ def _channels_first(pictures: np.ndarray) -> torch.Tensor:
 
 def _truth(imagined: Imagined) -> Track:
     happened = [HAPPENED] * (len(imagined.truth) - imagined.past)
-    return Track("what happened", _rgb(imagined.truth), [GIVEN] * imagined.past + happened)
+    return Track("truth", _rgb(imagined.truth), [GIVEN] * imagined.past + happened)
 
 
 def _sample(caption: str, imagined: Imagined, index: int, detail: str = "") -> Track:
