@@ -205,7 +205,8 @@ def _perceptual(true: np.ndarray, imagined: np.ndarray, protocol: Protocol) -> t
     is missing where not."""
     scores, notes = {}, []
     try:
-        parts = [lpips(*(torch.from_numpy(v).movedim(-1, -3) / 255 for v in pair)) for pair in zip(imagined, true)]  # noqa: B905
+        pairs = ((torch.from_numpy(v).movedim(-1, -3) / 255 for v in pair) for pair in zip(imagined, true, strict=True))
+        parts = [lpips(*pair) for pair in pairs]
         interval = bootstrap(torch.stack(parts).double().mean(1).numpy())
         how = replace(protocol, rule="LPIPS (AlexNet, 0.1) of one sample a sequence, mean over frames")
         scores["lpips"] = Score("lpips", interval.value, interval.low, interval.high, "1", how)

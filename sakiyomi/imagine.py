@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from sakiyomi.rollout import Trained
 
 
+MOST_SAMPLES = 1000  # of a rollout, which keeps all of them in memory to draw them
+
+
 @dataclass(frozen=True)
 class Imagined:
     """Several futures of one past. T frames in all, the first `past` of them given."""
@@ -83,7 +86,9 @@ def truth_of(batch: Batch, past: int, name: str) -> Tensor:
     return batch.targets[name][:, past - 1 :]
 
 
-def foresight(model: Imaginative, windows: Windows, batch_size: int, device: torch.device, most: int = 64) -> dict:
+def foresight(
+    model: Imaginative, windows: Windows, batch_size: int, device: torch.device, most: int = 64
+) -> dict[str, float]:
     """What validation says of a model that imagines, on windows spread evenly over the split, all noise at its mean.
 
     `imagined`: mean squared error; `psnr`: of pictures, mean over frames, dB; `uses_past` and `uses_conditions`: how
@@ -151,6 +156,7 @@ def rollout_imagined(trained: "Trained", options: Imagining, folder: Path) -> li
     for name in ("start", "seed"):
         at_least(f"--{name}", getattr(options, name), 0)
     at_most("--seed", options.seed, LARGEST_SEED)
+    at_most("--samples", options.samples, MOST_SAMPLES)
     store = EpisodeStore(trained.job.data.store)
     episode = options.episode or _first(store)
     model = as_imaginative(trained)

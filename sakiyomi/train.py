@@ -19,7 +19,7 @@ from torch import Tensor
 from sakiyomi.data.augment import augment_batch
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
-from sakiyomi.data.windows import Windows, covered_streams, target_stream, training_entries
+from sakiyomi.data.windows import Batch, Windows, covered_streams, target_stream, training_entries
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line
 from sakiyomi.guard import Limits
@@ -42,7 +42,7 @@ from sakiyomi.run import (
     save_weights,
     set_threads,
 )
-from sakiyomi.schedules import progress_at
+from sakiyomi.schedules import Progress, progress_at
 from sakiyomi.watch import warnings
 
 GO_ON = "Go on: the same command (train: with --resume)"
@@ -137,11 +137,7 @@ def train(job: Job, folder: Path, resume: bool = False) -> Ended:
                     break
 
             # step
-            batch = parts.windows.draw(cfg.seed, step, cfg.batch_size).to(parts.device)
-            schedules = schedules_at(cfg, step, step / parts.epoch)
-            forcing = schedules["teacher_forcing"]
-            progress = progress_at(step, cfg.steps, cfg.seed, parts.device, forcing=forcing)
-            batch = augment_batch(batch, job.augment, progress.generator)
+            batch, progress, schedules = draw(parts, job, step)
             with torch.autocast(parts.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
                 losses = parts.model.loss(batch, progress)
             total, means = weigh(losses, batch.mask, cfg, step)
@@ -206,6 +202,16 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     if "joints" in model.outputs:  # it may drive
         learned_limits(windows).save(folder / "limits.json")
     return Parts(device, model, optimizer, cfg.batch_size, windows, validation), counters
+
+
+def draw(parts: Parts, job: Job, step: int) -> tuple[Batch, Progress, dict[str, float]]:
+    """What one step learns from, as a function of (seed, step): its windows with their noise, where training is, and
+    everything that changes during it."""
+    cfg = job.train
+    schedules = schedules_at(cfg, step, step / parts.epoch)
+    progress = progress_at(step, cfg.steps, cfg.seed, parts.device, forcing=schedules["teacher_forcing"])
+    batch = parts.windows.draw(cfg.seed, step, cfg.batch_size).to(parts.device)
+    return augment_batch(batch, job.augment, progress.generator), progress, schedules
 
 
 def schedules_at(cfg: Train, step: int, epoch: float) -> dict[str, float]:

@@ -179,6 +179,15 @@ def test_a_store_that_never_got_an_episode_may_begin_again(tmp_path: Path) -> No
         EpisodeWriter(tmp_path, STREAMS)
 
 
+def test_a_line_that_was_torn_before_the_first_episode_was_entered_is_dropped(tmp_path: Path) -> None:
+    """Else the next line would be glued to it, and the manifest could not be read any more."""
+    EpisodeWriter(tmp_path, STREAMS)
+    (tmp_path / "manifest.jsonl").write_bytes(b'{"id": "e0", "spl')
+    writer = EpisodeWriter(tmp_path, STREAMS)
+    writer.add("e1", *recording(5, 0))
+    assert [entry.id for entry in writer.finish().entries] == ["e1"]
+
+
 def test_a_store_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SakiyomiError, match="is a file"):

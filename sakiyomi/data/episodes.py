@@ -92,8 +92,9 @@ class EpisodeWriter:
         self.streams, self.origin = dict(streams), dict(origin or {})
         if self.folder.is_file():
             raise SakiyomiError(f"{self.folder} is a file; an episode store is a folder")
-        if (self.folder / "dataset.json").exists() and EpisodeStore(self.folder, allow_empty=True).entries:
-            existing = EpisodeStore(self.folder, allow_empty=True)
+        there = (self.folder / "dataset.json").exists()
+        existing = EpisodeStore(self.folder, allow_empty=True) if there else None
+        if existing and existing.entries:
             if existing.streams != self.streams:
                 raise SakiyomiError(
                     f"{self.folder} holds streams {sorted(existing.streams)} described otherwise than the ones "
@@ -106,14 +107,11 @@ class EpisodeWriter:
                 raise SakiyomiError(
                     f"{self.folder} was made with other settings ({details}); write to another folder or remove it"
                 )
-            self.ids = {entry.id for entry in existing.entries}
-            _drop_torn_line(self.folder / "manifest.jsonl")
-            self._write_dataset({})  # `finish` measures anew; until then no statistics are better than old ones
         elif self.folder.is_dir() and not _begun(self.folder):
             raise SakiyomiError(f"{self.folder} exists and is no episode store; name another folder or remove it")
-        else:
-            self.ids = set()
-            self._write_dataset({})
+        self.ids = {entry.id for entry in existing.entries} if existing else set()
+        _drop_torn_line(self.folder / "manifest.jsonl")
+        self._write_dataset({})  # `finish` measures anew; until then no statistics are better than old ones
 
     def add(
         self,
