@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.normalize import Normalizer, Scale
+from sakiyomi.data.normalize import STILL, Normalizer, Scale
 from sakiyomi.data.windows import covered_streams
 from sakiyomi.errors import SakiyomiError
 
@@ -88,3 +88,57 @@ def test_wrong_channels_and_names_are_refused() -> None:
             call("joints", torch.zeros(5, 3))
         with pytest.raises(SakiyomiError, match="did you mean 'joints'"):
             call("joint", torch.zeros(5, 2))
+
+
+# --- motion
+
+
+@pytest.fixture(scope="module")
+def of_motion(walk_store: EpisodeStore) -> Normalizer:
+    return Normalizer.fit(walk_store, covered_streams(walk_store, ("pose",)))
+
+
+def test_motion_has_mean_0_and_deviation_1_over_the_training_split(
+    walk_store: EpisodeStore, of_motion: Normalizer
+) -> None:
+    values = of_training(walk_store, "pose")
+    encoded = of_motion.encode("pose", values).double()
+    moves = values.double().std(0, correction=0) > STILL
+    assert moves.float().mean() > 0.9
+    torch.testing.assert_close(encoded.mean(0), torch.zeros(values.shape[1]).double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        encoded.std(0, correction=0)[moves], torch.ones(int(moves.sum())).double(), atol=1e-3, rtol=0
+    )
+    # The other splits are not asked.
+    of_test = torch.from_numpy(walk_store.values(walk_store.split("test")[0].id, "pose"))
+    assert of_motion.encode("pose", of_test).mean(0).abs().max() > 0.1
+
+
+def test_motion_round_trips(walk_store: EpisodeStore, of_motion: Normalizer, tmp_path: Path) -> None:
+    values = torch.cat((of_training(walk_store, "pose"), 100 * torch.randn(3, walk_store.streams["pose"].shape[0])))
+    encoded = of_motion.encode("pose", values)
+    assert encoded.dtype == torch.float32
+    torch.testing.assert_close(of_motion.decode("pose", encoded), values.double(), atol=1e-5, rtol=1e-5)
+    of_motion.save(tmp_path / "normalizer.json")
+    again = Normalizer.load(tmp_path / "normalizer.json")
+    assert again.scales == of_motion.scales
+    assert torch.equal(again.encode("pose", values), encoded)
+
+
+def test_what_stands_still_in_motion_stays_still() -> None:
+    """Its deviation is rounding: divided by it, rounding would be what a network learns."""
+    normalizer = Normalizer({"pose": Scale("motion", mean=(0.7, 0.0), std=(1e-9, 2.0))})
+    encoded = normalizer.encode("pose", torch.tensor([[0.7 + 1e-6, 4.0]]))
+    assert encoded[0].tolist() == pytest.approx([1e-6 / STILL, 2.0], abs=1e-4)
+    back = normalizer.decode("pose", torch.tensor([[0.0, 0.0], [1.0, -1.0]]))
+    torch.testing.assert_close(back, torch.tensor([[0.7, 0.0], [0.7 + STILL, -2.0]]).double())
+    with pytest.raises(SakiyomiError, match=r"'pose' has 2 channels, got values of shape \[1, 3\]"):
+        normalizer.encode("pose", torch.zeros(1, 3))
+
+
+def test_few_clips_of_motion_are_all_that_is_known(walk_store: EpisodeStore) -> None:
+    entries = walk_store.split("train")[:1]
+    few = Normalizer.fit(walk_store, {"pose": ("pose",)}, entries)
+    values = torch.from_numpy(walk_store.values(entries[0].id, "pose")).double()
+    torch.testing.assert_close(torch.tensor(few.scales["pose"].mean).double(), values.mean(0), atol=1e-6, rtol=1e-5)
+    assert few.scales["pose"].low == ()

@@ -113,7 +113,7 @@ class Windows:
             )
         for name in streams:
             stream = store.streams.get(name)
-            if stream and stream.kind == "action" and self.rate != stream.rate:
+            if stream and stream.kind in ("action", "motion") and self.rate != stream.rate:
                 raise SakiyomiError(
                     f"stream {name!r} tells what is done in each step of {stream.rate:g} Hz; at {self.rate:g} Hz some "
                     "of it would be lost or done twice. Leave --data.rate 0, or record at the rate you want"
