@@ -27,7 +27,8 @@ def wilson(successes: int, n: int, z: float = Z95) -> Interval:
     rate = successes / n
     center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return Interval(rate, max(0.0, center - half), min(1.0, center + half))
+    # Rounding may put an end a hair on the wrong side of a rate of 0 or 1.
+    return Interval(rate, min(rate, max(0.0, center - half)), max(rate, min(1.0, center + half)))
 
 
 def bootstrap(
