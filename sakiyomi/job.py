@@ -11,11 +11,11 @@ from sakiyomi.data.augment import Augment
 from sakiyomi.data.windows import Data
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
 from sakiyomi.files import write_atomic
-from sakiyomi.models import CNNRNN, MODELS, MTRNN, SARNN, SVG, JointRNN, SequenceModel
+from sakiyomi.models import CNNRNN, MODELS, MTRNN, MVAE, SARNN, SVG, JointRNN, SequenceModel
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
 from sakiyomi.watch import Watch
 
-ModelConfig = SARNN.Config | CNNRNN.Config | MTRNN.Config | JointRNN.Config | SVG.Config
+ModelConfig = SARNN.Config | CNNRNN.Config | MTRNN.Config | JointRNN.Config | SVG.Config | MVAE.Config
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ LEAST = {
     "train.teacher_forcing.floor": 0,
     "train.validate_every": 1,
     "train.watch.kl": 0,
+    "train.watch.active": 0,
     "train.watch.dependence": 0,
     "train.watch.validations": 1,
     "train.patience": 0,
@@ -133,6 +134,11 @@ LEAST = {
     "model.action": 0,
     "model.position": 0,
     "model.past": 1,
+    "model.pose": 0,
+    "model.experts": 1,
+    "model.gate": 1,
+    "model.codes": 2,
+    "model.noise": 0,
 }
 MOST = {
     "model.image_loss_fraction": 1,

@@ -85,13 +85,13 @@ class TeacherForcing:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """Linear warm-up, then constant or falling to 0 along half a cosine (Loshchilov & Hutter 2017)."""
+    """Linear warm-up, then constant or falling to 0, along a line or half a cosine (Loshchilov & Hutter 2017)."""
 
     peak: float = 1e-3
     """The highest learning rate."""
     warmup: int = 0
     """Steps it takes to rise."""
-    decay: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "linear", "cosine"] = "constant"
     """What follows."""
 
     def at(self, step: int, steps: int) -> float:
@@ -99,7 +99,7 @@ class LearningRate:
         if self.decay == "constant":
             return self.peak * rise
         t = min(max(step - self.warmup, 0) / max(1, steps - self.warmup), 1.0)
-        return self.peak * rise * (1 + math.cos(math.pi * t)) / 2
+        return self.peak * rise * (1 - t if self.decay == "linear" else (1 + math.cos(math.pi * t)) / 2)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ class Progress:
     training: bool = True
     forced: bool = True
     """Teacher forcing: this step's sequences are read as they were, not as they were predicted."""
+    forcing: float = 1.0
+    """The probability of it, for models that draw it anew for each of their frames."""
 
 
 def progress_at(
@@ -122,4 +124,4 @@ def progress_at(
     # Two odd constants spread neighbouring pairs over the 64-bit seeds.
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + int(training)) % 2**63
     forced = np.random.default_rng((seed, step)).random() < forcing  # on the host: a device would have to be waited for
-    return Progress(step, steps, torch.Generator(device).manual_seed(mixed), training, bool(forced))
+    return Progress(step, steps, torch.Generator(device).manual_seed(mixed), training, bool(forced), forcing)

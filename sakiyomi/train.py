@@ -8,7 +8,9 @@ stopped, bit for bit.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,9 @@ from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line
 from sakiyomi.guard import Limits
 from sakiyomi.imagine import foresight
-from sakiyomi.job import Job, Train, build, check, flat, load_job, save_job
-from sakiyomi.models import SequenceModel
-from sakiyomi.models.base import Imaginative
+from sakiyomi.job import Job, Train, build, check, flat, load_job, model_name, save_job
+from sakiyomi.models import MODELS, SequenceModel
+from sakiyomi.models.base import Fitted, Framewise, Imaginative, Latent
 from sakiyomi.run import (
     Clock,
     Interrupted,
@@ -45,6 +47,7 @@ from sakiyomi.run import (
 from sakiyomi.schedules import Progress, progress_at
 from sakiyomi.watch import warnings
 
+ACTIVE = 0.01  # nats a step above which a number of the latent is in use
 GO_ON = "Go on: the same command (train: with --resume)"
 
 
@@ -110,8 +113,9 @@ def train(job: Job, folder: Path, resume: bool = False) -> Ended:
     Raises SakiyomiError when the folder holds a run already (unless `resume`), when the data does not fit the
     model, when a loss is not finite; Interrupted on Ctrl-C. In every case the last checkpoint is good.
     """
-    cfg, last = job.train, folder / "last.safetensors"
     check(job)
+    job = fitted(job)
+    cfg, last = job.train, folder / "last.safetensors"
     parts, counters = assemble(job, folder, resume)
     if counters.step >= cfg.steps or stops_early(counters, cfg):  # resumed, and there was nothing left to do
         return Ended(counters.step, counters.best, counters.best_step, stops_early(counters, cfg))
@@ -138,24 +142,25 @@ def train(job: Job, folder: Path, resume: bool = False) -> Ended:
 
             # step
             batch, progress, schedules = draw(parts, job, step)
-            with torch.autocast(parts.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-                losses = parts.model.loss(batch, progress)
-            total, means = weigh(losses, batch.mask, cfg, step)
-            total.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parts.model.parameters(), cfg.clip or math.inf)
             for group in parts.optimizer.param_groups:
                 group["lr"] = schedules["lr"]
-            parts.optimizer.step()
-            parts.optimizer.zero_grad(set_to_none=True)
+            seen: list[dict[str, Tensor]] = []
+            for losses, mask in portions(parts, batch, progress, cfg):
+                total, means = weigh(losses, mask, cfg, step)
+                total.backward()
+                norm = gradient_norm(parts.model, cfg.clip)
+                parts.optimizer.step()
+                parts.optimizer.zero_grad(set_to_none=True)
+                seen.append({"total": total.detach(), "gradient_norm": norm, **means})
             counters.step = step + 1
 
             # log
-            pending.append(Pending(step, {"total": total.detach(), "gradient_norm": norm, **means}, schedules))
+            pending.append(Pending(step, averages(seen), schedules))
             clock.count(batch.mask.numel())
             if step % cfg.log_every == 0 or counters.step == cfg.steps:
                 values = read_losses(pending, last)
                 log.write(step, values)
-                text = " ".join(f"{name} {values[name]:.2e}" for name in losses)
+                text = " ".join(f"{name} {values[name]:.2e}" for name in cfg.losses)
                 bar.update(counters.step, f"{text}  {clock.rate():,.0f} frames/s")
 
     stopped_early = stops_early(counters, cfg)
@@ -204,6 +209,14 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     return Parts(device, model, optimizer, cfg.batch_size, windows, validation), counters
 
 
+def fitted(job: Job) -> Job:
+    """The job with what its model's Config leaves to the recordings."""
+    model = MODELS[model_name(job.model)]
+    if not isinstance(model, Fitted):
+        return job
+    return replace(job, model=model.fitted(job.model, EpisodeStore(job.data.store).streams))
+
+
 def draw(parts: Parts, job: Job, step: int) -> tuple[Batch, Progress, dict[str, float]]:
     """What one step learns from, as a function of (seed, step): its windows with their noise, where training is, and
     everything that changes during it."""
@@ -212,6 +225,35 @@ def draw(parts: Parts, job: Job, step: int) -> tuple[Batch, Progress, dict[str, 
     progress = progress_at(step, cfg.steps, cfg.seed, parts.device, forcing=schedules["teacher_forcing"])
     batch = parts.windows.draw(cfg.seed, step, cfg.batch_size).to(parts.device)
     return augment_batch(batch, job.augment, progress.generator), progress, schedules
+
+
+def portions(parts: Parts, batch: Batch, progress: Progress, cfg: Train) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """What a gradient step is taken on, losses and their mask: the whole sequence, or one frame after the other of a
+    model that is taught frame by frame."""
+    autocast = partial(torch.autocast, parts.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16")
+    if not isinstance(parts.model, Framewise):
+        with autocast():
+            losses = parts.model.loss(batch, progress)
+        yield losses, batch.mask
+        return
+    frames = parts.model.frames(batch, progress)
+    for mask, real in zip(batch.mask.split(1, dim=1), batch.mask.any(0).tolist(), strict=True):
+        with autocast():
+            losses = next(frames)
+        if real:  # on padding alone Adam would go on by its momentum
+            yield losses, mask
+
+
+def gradient_norm(model: SequenceModel, clip: float) -> Tensor:
+    """The norm of all gradients, which are scaled down to `clip` if that is not 0."""
+    if clip:
+        return torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def averages(seen: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each value."""
+    return {name: torch.stack([values[name] for values in seen]).mean() for name in seen[0]}
 
 
 def schedules_at(cfg: Train, step: int, epoch: float) -> dict[str, float]:
@@ -227,7 +269,7 @@ def stops_early(counters: Counters, cfg: Train) -> bool:
 
 def validate_and_keep(parts: Parts, job: Job, folder: Path, counters: Counters, log: Log) -> None:
     """Validate, and keep the weights if they are the best so far."""
-    values = validate(parts.model, parts.validation, job.train, parts.device)
+    values = validate(parts.model, parts.validation, job.train, parts.device, parts.epoch)
     measure = values[job.train.keep]
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
@@ -275,22 +317,29 @@ def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tup
 
 
 @torch.no_grad()
-def validate(model: SequenceModel, windows: Windows, cfg: Train, device: torch.device) -> dict[str, float]:
-    """Mean losses over a split, clean inputs, every weight fully risen: one measure from first step to last. Of a
-    model that imagines also how well it does, which is what it is for."""
+def validate(
+    model: SequenceModel, windows: Windows, cfg: Train, device: torch.device, epoch: float
+) -> dict[str, float]:
+    """Mean losses over a split, clean inputs, every schedule where it ends: one measure from first step to last. Of a
+    model that imagines also how well it does, which is what it is for; of one with a latent, how much of it is used."""
     model.eval()
     sums: dict[str, Tensor] = {}
+    used: Tensor | float = 0.0
     count = torch.zeros((), device=device)
-    progress = progress_at(cfg.steps, cfg.steps, cfg.seed, device, training=False)
+    forcing = cfg.teacher_forcing.at(cfg.steps / epoch)
+    progress = progress_at(cfg.steps, cfg.steps, cfg.seed, device, training=False, forcing=forcing)
     for first in range(0, len(windows), cfg.batch_size):
         batch = windows.batch(list(range(first, min(first + cfg.batch_size, len(windows))))).to(device)
         for name, loss in model.loss(batch, progress).items():
             sums[name] = sums.get(name, 0) + torch.where(batch.mask > 0, loss, 0.0).sum()
+        if isinstance(model, Latent):
+            used = used + torch.where(batch.mask[..., None] > 0, model.usage(batch), 0.0).sum((0, 1))
         count = count + batch.mask.sum()
     ahead = foresight(model, windows, cfg.batch_size, device) if isinstance(model, Imaginative) else {}
     model.train()
     values = {name: float(total / count) for name, total in sums.items()}
-    return {"total": sum(cfg.losses[name].value * value for name, value in values.items()), **values, **ahead}
+    active = {"active": float((used / count > ACTIVE).float().mean())} if isinstance(used, Tensor) else {}
+    return {"total": sum(cfg.losses[name].value * value for name, value in values.items()), **values, **ahead, **active}
 
 
 def read_losses(pending: list[Pending], last: Path) -> dict[str, float]:

@@ -13,6 +13,8 @@ class Watch:
 
     kl: float = 0.05
     """Nats a step under which the latent counts as unused."""
+    active: float = 0.5
+    """A latent of which a smaller share of the numbers is in use counts as collapsed."""
     dependence: float = 0.01
     """Predictions that move less than this when the past (or the actions) are another recording's, as a share of how
     far the truth moves, count as independent of it."""
@@ -39,6 +41,13 @@ def warnings(metrics: list[dict[str, float]], watch: Watch) -> dict[str, str]:
             "(--train.losses.kl.first 0 --train.losses.kl.curve linear --train.losses.kl.cycles 3). Where the actions "
             "settle everything there is nothing to cure",
         ),
+        "latent collapsed": _Sign(
+            "validation/active",
+            watch.active,
+            "the latent has collapsed: only {:.0%} of its numbers say anything",
+            "a smaller KL weight (--train.losses.kl.value), one that rises from 0 (--train.losses.kl.first 0 "
+            "--train.losses.kl.curve linear), or fewer numbers (--model.latent)",
+        ),
         "past ignored": _Sign(
             "validation/uses_past",
             watch.dependence,
@@ -55,6 +64,8 @@ def warnings(metrics: list[dict[str, float]], watch: Watch) -> dict[str, str]:
         ),
     }
     validations = [line for line in metrics if "validation/total" in line][-watch.validations :]
+    if any("validation/active" in line for line in validations):
+        del signs["latent unused"]  # the same, told number by number
     found = {}
     for name, sign in signs.items():
         values = [line[sign.measure] for line in validations if sign.measure in line]

@@ -1,12 +1,17 @@
 """Stores that many tests read and none may change."""
 
+from pathlib import Path
+
 import pytest
 import synthetic
+import walking
 from hypothesis import settings
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.pick_cube import PickCubeSource
 from sakiyomi.data.sources.push import PushSource
+from sakiyomi.data.sources.walk import GeneratedWalk
+from sakiyomi.train import train
 
 # A busy machine is not a failure.
 settings.register_profile("sakiyomi", deadline=None)
@@ -30,3 +35,18 @@ def push_store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
     """Eight recordings of Push at 32 x 32, ten frames each: four of train, two of validation, two of test."""
     source = PushSource(episodes=4, validation=2, test=2, steps=10, image_size=32)
     return source.record(tmp_path_factory.mktemp("push") / "store")
+
+
+@pytest.fixture(scope="session")
+def walk_store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    """A generated walk: four clips of three seconds to train on, one for validation, one for the test."""
+    source = GeneratedWalk(clips=4, validation=1, test=1, seconds=3.0)
+    return source.record(tmp_path_factory.mktemp("walk") / "store")
+
+
+@pytest.fixture(scope="session")
+def walk_run(walk_store: EpisodeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a tiny motion VAE that has learned a little of `walk_store`."""
+    folder = tmp_path_factory.mktemp("walk-run")
+    train(walking.walk_job(walk_store, hidden=48, train={"steps": 900, "validate_every": 300}), folder)
+    return folder

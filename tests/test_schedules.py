@@ -109,7 +109,8 @@ def test_unknown_curves_and_ends_are_refused() -> None:
 
 
 def test_the_learning_rate_warms_up_in_a_line() -> None:
-    for rate in (LearningRate(0.01, warmup=10), LearningRate(0.01, warmup=10, decay="cosine")):
+    for decay in ("constant", "linear", "cosine"):
+        rate = LearningRate(0.01, warmup=10, decay=decay)
         values = [rate.at(step, 100) for step in range(10)]
         assert values == pytest.approx([0.001 * (step + 1) for step in range(10)])
     assert LearningRate(0.01, warmup=10).at(99, 100) == pytest.approx(0.01)
@@ -125,6 +126,16 @@ def test_the_cosine_falls_from_the_peak_to_0(warmup: int, steps: int) -> None:
     assert values[-1] == pytest.approx(0, abs=1e-12)
     halfway = values[(steps - warmup) // 2] if (steps - warmup) % 2 == 0 else None
     assert halfway is None or halfway == pytest.approx(0.005)
+
+
+@given(st.integers(0, 50), st.integers(60, 500), st.floats(0, 1))
+def test_the_line_falls_from_the_peak_to_0(warmup: int, steps: int, share: float) -> None:
+    rate = LearningRate(0.01, warmup, "linear")
+    step = warmup + round(share * (steps - warmup))
+    assert rate.at(step, steps) == pytest.approx(0.01 * (steps - step) / (steps - warmup), abs=1e-12)
+    assert rate.at(warmup, steps) == pytest.approx(0.01)
+    assert rate.at(steps, steps) == rate.at(steps + 100, steps) == 0
+    assert rate.at(steps - 1, steps) > 0  # the last step still teaches
 
 
 @given(st.integers(0, 2**31), st.integers(0, 10**7))
@@ -179,6 +190,17 @@ def test_a_step_is_forced_by_seed_and_step(seed: int, step: int, forcing: float)
     assert forced(1)
     assert not forced(0)
     assert forced(forcing) <= forced(min(1.0, forcing + 0.1))  # the same draw, whatever it is held against
+
+
+@given(st.integers(0, 2**31), st.integers(0, 10**7), st.floats(0, 1))
+def test_progress_tells_the_probability_itself_too(seed: int, step: int, forcing: float) -> None:
+    """For models that draw frame by frame; the randomness of the step does not depend on it."""
+    progress, other = (progress_at(step, 10, seed, CPU, forcing=value) for value in (forcing, 1 - forcing))
+    assert progress.forcing == forcing
+    assert (progress.step, progress.steps) == (step, 10)
+    assert progress_at(step, 10, seed, CPU).forcing == 1
+    draws = [torch.rand(3, generator=one.generator).tolist() for one in (progress, other)]
+    assert draws[0] == draws[1]
 
 
 @pytest.mark.parametrize("forcing", [0.1, 0.5, 0.8])

@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import walking
 
 from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.sources.mocap import Mocap
 from sakiyomi.data.sources.moving_digits import MovingDigits
 from sakiyomi.data.sources.pick_cube import PickCubeSource
 from sakiyomi.data.sources.push import PushSource
+from sakiyomi.data.sources.walk import GeneratedWalk
 from sakiyomi.errors import SakiyomiError
 
 SOURCES = {  # of four episodes each
     "pick_cube": PickCubeSource(episodes=3, validation=1, image_size=16),
     "push": PushSource(episodes=2, validation=1, test=1, steps=5, image_size=16),
     "moving_digits": MovingDigits(episodes=2, validation=1, test=1, steps=5),
+    "walk": GeneratedWalk(clips=2, validation=1, test=1, seconds=2.0),
+    "mocap": Mocap(validation=0.25, test=0.25, mirror=False),  # of four files
 }
 
 
@@ -24,8 +29,13 @@ class Interrupted(Exception):
 
 
 @pytest.fixture(params=SOURCES)
-def source(request: pytest.FixtureRequest) -> Any:
-    return SOURCES[request.param]
+def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made: Any = SOURCES[request.param]
+    if not isinstance(made, Mocap):
+        return made
+    folder = tmp_path_factory.mktemp("mocap")
+    walking.write_clips(folder, 4)
+    return replace(made, path=str(folder))
 
 
 def test_an_interrupted_recording_goes_on_to_the_same_store(source: Any, tmp_path: Path) -> None:

@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import walking
 from imagining import push_job
 
 from sakiyomi.data.augment import Augment
-from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.windows import Data
+from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.normalize import Normalizer
+from sakiyomi.data.windows import Batch, Data, Windows
 from sakiyomi.errors import SakiyomiError
-from sakiyomi.job import Job, Train, load_job, save_job
-from sakiyomi.models import SARNN, JointRNN
+from sakiyomi.job import Job, Train, build, load_job, save_job
+from sakiyomi.models import MVAE, SARNN, JointRNN
 from sakiyomi.rollout import limits_of, load
 from sakiyomi.run import Interrupted, Log, read_metrics, read_tensors
-from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
-from sakiyomi.train import train, weigh
+from sakiyomi.schedules import LearningRate, TeacherForcing, Weight, progress_at
+from sakiyomi.train import ACTIVE, Parts, averages, draw, fitted, gradient_norm, portions, train, validate, weigh
+from sakiyomi.watch import Watch
 
 
 @pytest.fixture
@@ -281,3 +284,239 @@ def test_pictures_that_are_no_numbers_are_a_training_that_stopped(push_store: Ep
     settings = {"learning_rate": LearningRate(1e38), "clip": 0.0, "validate_every": 1, "log_every": 100}
     with pytest.raises(SakiyomiError, match=r"training stopped: total, image.* of validation became nan at step 1"):
         train(push_job(push_store, train=settings), tmp_path)
+
+
+# --- a model that is taught frame by frame
+
+CPU = torch.device("cpu")
+FALLING = TeacherForcing(start=0.02, step=8.0)  # epochs: of 20 steps the first ones are forced, the last ones not
+
+
+def parts_of(job: Job, model: MVAE | SARNN) -> Parts:
+    store = EpisodeStore(job.data.store)
+    normalizer = Normalizer.fit(store, {name: (name,) for name in model.inputs})
+    windows = [Windows(store, split, job.data, model.inputs, normalizer) for split in ("train", "validation")]
+    return Parts(CPU, model, torch.optim.Adam(model.parameters()), job.train.batch_size, *windows)
+
+
+def test_a_model_taught_frame_by_frame_is_resumed_bit_for_bit(
+    walk_store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = {"pose": Weight(1.0), "kl": Weight(0.2, "linear", 15)}
+    settings = {"save_every": 6, "losses": losses, "teacher_forcing": FALLING}
+    job = walking.walk_job(walk_store, train=settings)
+    train(job, tmp_path / "whole")
+    train(job, tmp_path / "again")
+    with monkeypatch.context() as pressing:
+        press_ctrl_c_at(9, pressing)
+        with pytest.raises(Interrupted):
+            train(job, tmp_path / "stopped")
+    train(job, tmp_path / "stopped", resume=True)
+    assert same_run(tmp_path / "whole", tmp_path / "again")
+    assert same_run(tmp_path / "whole", tmp_path / "stopped")
+    shares = [line["teacher_forcing"] for line in read_metrics(tmp_path / "whole") if "lr" in line]
+    assert shares[0] == 1
+    assert shares[-1] == 0
+    assert any(0 < share < 1 for share in shares)
+    for other in ({"seed": 1}, {"teacher_forcing": TeacherForcing()}):
+        train(walking.walk_job(walk_store, train={**settings, **other}), tmp_path / next(iter(other)))
+        assert not same_run(tmp_path / "whole", tmp_path / next(iter(other)))
+
+
+def test_every_frame_has_a_gradient_step_of_its_own(walk_store: EpisodeStore, tmp_path: Path) -> None:
+    train(walking.walk_job(walk_store, train={"steps": 3}), tmp_path)
+    header, tensors = read_tensors(tmp_path / "last.safetensors")
+    counts = {float(value) for name, value in tensors.items() if name.startswith("optimizer.") and "step" in name}
+    assert counts == {3 * 4.0}
+    assert '"step": 3' in header["state"]  # of the log and of the schedules a step is a batch
+
+
+def test_what_is_logged_is_the_mean_over_the_frames(walk_store: EpisodeStore, tmp_path: Path) -> None:
+    """With a learning rate of 0 all gradient steps of a batch see one model: the mean is that of the batch's losses."""
+    job = walking.walk_job(walk_store, train={"steps": 2, "learning_rate": LearningRate(0.0)})
+    train(job, tmp_path)
+    job = load_job(tmp_path)
+    torch.manual_seed(job.train.seed)
+    model = build(job.model)
+    assert isinstance(model, MVAE)
+    parts = parts_of(job, model)
+    for line in [line for line in read_metrics(tmp_path) if "lr" in line]:
+        batch, progress, _ = draw(parts, job, int(line["step"]))
+        losses = list(model.frames(batch, progress))
+        means = {name: torch.cat([frame[name] for frame in losses], 1).mean().item() for name in losses[0]}
+        assert {name: line[name] for name in means} == pytest.approx(means, rel=1e-5)
+        assert line["total"] == pytest.approx(means["pose"] + 0.2 * means["kl"], rel=1e-5)
+        norms = []
+        for frame in losses:  # each step's own gradient, nothing of the one before
+            total = frame["pose"].mean() + 0.2 * frame["kl"].mean()
+            gradients = torch.autograd.grad(total, list(model.parameters()))
+            norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm().item())
+        assert line["gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-4)
+
+
+def test_portions_are_frames_or_the_whole(walk_store: EpisodeStore, job: Job) -> None:
+    walk = fitted(walking.walk_job(walk_store))
+    torch.manual_seed(0)
+    model = build(walk.model)
+    assert isinstance(model, MVAE)
+    parts = parts_of(walk, model)
+    batch, progress = parts.windows.batch([0, 5]), progress_at(0, 10, 0, CPU, forcing=0.5)
+    found = list(portions(parts, batch, progress, walk.train))
+    assert [tuple(mask.shape) for _, mask in found] == [(2, 1)] * 4
+    whole = model.loss(batch, progress_at(0, 10, 0, CPU, forcing=0.5))
+    for name, loss in whole.items():
+        torch.testing.assert_close(torch.cat([losses[name] for losses, _ in found], 1), loss)
+    arm = build(job.model)
+    assert isinstance(arm, SARNN)
+    parts = parts_of(job, arm)
+    batch = parts.windows.batch([0, 1])
+    ((losses, mask),) = portions(parts, batch, progress_at(0, 10, 0, CPU), job.train)
+    assert mask is batch.mask
+    assert set(losses) == {"image", "joints", "points"}
+
+
+def test_nan_in_the_padding_of_a_frame_does_not_reach_the_total(walk_store: EpisodeStore) -> None:
+    walk = fitted(walking.walk_job(walk_store))
+    model = build(walk.model)
+    assert isinstance(model, MVAE)
+    parts = parts_of(walk, model)
+    batch = parts.windows.batch([0, 5, 9])
+    mask = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    clean = Batch(batch.inputs, batch.targets, mask)
+    targets = batch.targets["pose"].clone()
+    targets[mask == 0] = torch.nan
+    torn = Batch(batch.inputs, {"pose": targets}, mask)
+    for forcing in (0.0, 1.0):
+        totals = []
+        for one in (clean, torn):
+            found = portions(parts, one, progress_at(0, 10, 0, CPU, forcing=forcing), walk.train)
+            totals.append([weigh(losses, part, walk.train, 0)[0].item() for losses, part in found])
+        assert totals[0] == totals[1]
+        assert np.isfinite(totals[0]).all()
+
+
+@pytest.fixture
+def uneven(tmp_path: Path) -> Job:
+    """A training on whole clips, of which each split has a short one and a long one."""
+    writer = EpisodeWriter(tmp_path / "uneven", {"pose": Stream("motion", (3,), "float32", 10.0)})
+    random = np.random.default_rng(0)
+    for split in ("train", "validation"):
+        for frames in (4, 9):
+            values = {"pose": random.normal(size=(frames, 3)).astype(np.float32)}
+            writer.add(f"{split}-{frames}", values, {"pose": np.arange(frames) / 10}, split)
+    job = walking.walk_job(writer.finish(), train={"steps": 2, "batch_size": 1, "validate_every": 100})
+    return replace(job, data=replace(job.data, steps=0))
+
+
+def test_validation_counts_no_padding(uneven: Job) -> None:
+    job = fitted(uneven)
+    torch.manual_seed(0)
+    model = build(job.model)
+    assert isinstance(model, MVAE)
+    with torch.no_grad():  # two of the four numbers of z say nothing
+        model.encoder.last.weight[[0, 1, 4, 5]] = 0
+        model.encoder.last.bias[[0, 1, 4, 5]] = 0
+    parts = parts_of(job, model)
+    both = parts.validation.batch([0, 1])
+    assert both.mask.sum().item() == 3 + 8
+    with torch.no_grad():
+        usage = model.usage(both)[both.mask > 0]
+    found = validate(model, parts.validation, job.train, CPU, parts.epoch)
+    assert found["kl"] == pytest.approx(usage.sum(-1).mean().item(), rel=1e-5)
+    assert found["active"] == float((usage.mean(0) > ACTIVE).float().mean()) == 0.5
+
+
+def test_padding_alone_is_no_reason_for_a_gradient_step(uneven: Job, tmp_path: Path) -> None:
+    """Adam goes on by its momentum where gradients are 0: after the shorter clip has ended, nothing may be learned."""
+    train(uneven, tmp_path / "run")
+    _, tensors = read_tensors(tmp_path / "run/last.safetensors")
+    counts = {float(value) for name, value in tensors.items() if name.startswith("optimizer.") and "step" in name}
+    assert counts == {3.0 + 8.0}
+
+
+def test_gradients_are_scaled_down_to_the_norm_asked_for() -> None:
+    model = JointRNN(JointRNN.Config(joints=2, hidden=3))
+    gradients = [torch.randn_like(parameter) for parameter in model.parameters()]
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    for clip, kept in ((0.0, 1.0), (float(norm) * 2, 1.0), (float(norm) / 4, 0.25)):
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        torch.testing.assert_close(gradient_norm(model, clip), norm)
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, kept * gradient, atol=1e-5, rtol=1e-4)
+    idle, *_ = model.parameters()
+    idle.grad = None  # a weight that this step does not reach
+    assert torch.isfinite(gradient_norm(model, 0.0))
+
+
+def test_averages_are_of_each_name() -> None:
+    seen = [{"a": torch.tensor(1.0), "b": torch.tensor(-2.0)}, {"a": torch.tensor(4.0), "b": torch.tensor(0.0)}]
+    assert {name: float(value) for name, value in averages(seen).items()} == {"a": 2.5, "b": -1.0}
+
+
+def test_what_a_config_leaves_open_is_written_down_and_resumed(walk_store: EpisodeStore, tmp_path: Path) -> None:
+    job = walking.walk_job(walk_store, train={"steps": 2})
+    wide = walk_store.streams["pose"].shape[0]
+    ended = train(job, tmp_path)
+    found = load_job(tmp_path)
+    assert found == fitted(job)
+    assert found.model == replace(job.model, pose=wide)  # pyright: ignore[reportArgumentType]
+    assert train(job, tmp_path, resume=True) == ended  # asked for as before
+    assert isinstance(load(tmp_path).model, MVAE)
+
+
+def test_a_model_that_leaves_nothing_open_is_as_it_was(job: Job) -> None:
+    assert fitted(job) is job
+
+
+def test_validation_is_measured_as_the_training_ends(walk_store: EpisodeStore) -> None:
+    """One measure from first to last: by the schedule's last value, not by that of the step."""
+    free = fitted(walking.walk_job(walk_store, train={"teacher_forcing": FALLING}))
+    torch.manual_seed(0)
+    model = build(free.model)
+    assert isinstance(model, MVAE)
+    parts = parts_of(free, model)
+    found = validate(model, parts.validation, free.train, CPU, parts.epoch)
+    batch = parts.validation.batch(list(range(len(parts.validation))))
+    with torch.no_grad():
+        progress = progress_at(20, 20, 0, CPU, training=False, forcing=0.0)
+        wanted = {name: float(loss.mean()) for name, loss in model.loss(batch, progress).items()}
+        usage = model.usage(batch).mean((0, 1))
+    # Batches of the split draw their noise one after the other: the same up to that.
+    assert found["pose"] == pytest.approx(wanted["pose"], rel=0.05)
+    assert found["total"] == pytest.approx(found["pose"] + 0.2 * found["kl"])
+    assert found["active"] == float((usage > ACTIVE).float().mean())
+    assert model.training
+    forced = validate(model, parts.validation, walking.walk_job(walk_store).train, CPU, parts.epoch)
+    assert forced["pose"] != found["pose"]
+    assert forced["active"] == found["active"]  # whatever is fed back
+
+
+def test_a_collapsed_latent_is_told_once_with_its_cure_and_a_healthy_one_is_not(
+    walk_store: EpisodeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"steps": 100, "validate_every": 20, "watch": Watch(validations=2)}
+    for name, weight in (("healthy", 0.2), ("collapsed", 1e3)):
+        losses = {"pose": Weight(1.0), "kl": Weight(weight)}
+        settings |= {"losses": losses, "learning_rate": LearningRate(5e-3, decay="linear")}
+        train(walking.walk_job(walk_store, train=settings), tmp_path / name)
+    said = " ".join(capsys.readouterr().out.split())
+    active = {
+        name: [line["validation/active"] for line in read_metrics(tmp_path / name) if "validation/active" in line]
+        for name in ("healthy", "collapsed")
+    }
+    assert active["healthy"] == [1.0] * 5
+    assert active["collapsed"][-1] < 0.5
+    assert not (tmp_path / "healthy/warnings.txt").exists()
+    told = (tmp_path / "collapsed/warnings.txt").read_text()
+    assert told.count("the latent has collapsed") == said.count("the latent has collapsed") == 1
+    assert "smaller KL weight (--train.losses.kl.value)" in told
+
+
+def test_teacher_forcing_that_would_fall_after_the_end_is_told(
+    walk_store: EpisodeStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, start, told in (("late", 5.0, True), ("early", 0.02, False), ("never", 5.0, False)):
+        forcing = TeacherForcing(start=start, step=0.0 if name == "never" else 0.1)
+        train(walking.walk_job(walk_store, train={"steps": 2, "teacher_forcing": forcing}), tmp_path / name)
+        assert ("teacher forcing never falls" in capsys.readouterr().out) == told

@@ -8,11 +8,13 @@ The law, tested for every entry of MODELS: `unroll` over a sequence equals `step
 """
 
 from abc import ABC, abstractmethod
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from sakiyomi.data.episodes import Stream
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.schedules import Progress
@@ -80,6 +82,34 @@ class Imaginative(Protocol):
 
     def imagine(self, given: Streams, state: State, noise: Tensor | None = None) -> tuple[Streams, State]:
         """One step on what it expected itself; `given` holds the conditions, [B, ...]."""
+        ...
+
+
+@runtime_checkable
+class Framewise(Protocol):
+    """A model that is taught frame by frame, with a gradient step after each; `loss` gives the same losses at once."""
+
+    def frames(self, batch: Batch, progress: Progress) -> Iterator[dict[str, Tensor]]:
+        """The losses of one frame after another, by name, unreduced [B, 1]."""
+        ...
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A model whose Config may leave to the recordings how wide they are."""
+
+    @staticmethod
+    def fitted(config: Any, streams: Mapping[str, Stream]) -> Any:
+        """The Config with what it left open taken from the streams of a store."""
+        ...
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """A model with a latent z whose numbers may come to say nothing (posterior collapse)."""
+
+    def usage(self, batch: Batch) -> Tensor:
+        """How much each number of z says, nats [B, T, Z]."""
         ...
 
 
