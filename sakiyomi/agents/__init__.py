@@ -1,0 +1,1 @@
+"""Learning to act: one algorithm a file, on vectorised worlds."""
