@@ -4,28 +4,38 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from sakiyomi.arguments import narrow, option, parse, run_folder
+from sakiyomi.commands_motion import (
+    do_demo_motion,
+    do_serve,
+    evaluate_character,
+    evaluate_motion,
+    rollout_character,
+    rollout_motion,
+    steers,
+    train_character,
+)
 from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.public import FOLDER, fetch, public_sets
 from sakiyomi.demo import demo, evaluate_with_bar
-from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate import save
 from sakiyomi.evaluate_imagined import HowImagined, evaluate_imagined, save_imagined
 from sakiyomi.explain import explain
 from sakiyomi.imagine import Imagining, rollout_imagined
 from sakiyomi.job import Job, load_job, model_name
 from sakiyomi.models import MODELS
-from sakiyomi.prepare import prepare
-from sakiyomi.presets import PRESETS, preset
+from sakiyomi.prepare import FORMATS, export, prepare
+from sakiyomi.presets import CONTROLLERS, PRESETS, preset
 from sakiyomi.rollout import Closed, along_recording, load, rollout
 from sakiyomi.run import console, pick_device, progress_bar
 from sakiyomi.scores.protocol import compare, load_scores
 from sakiyomi.train import train
 from sakiyomi.views.tables import print_differences, print_scores
-
-Arguments = TypeVar("Arguments")
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,28 @@ class Explain:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write recordings in a foreign format: bvh or mocap-npz."""
+
+    format: tyro.conf.Positional[str] = ""
+    """bvh (a folder of files) or mocap-npz (one file, as the published motion VAE reads it)."""
+    store: tyro.conf.Positional[str] = ""
+    """Folder of the episode store."""
+    out: str = ""
+    """Where to."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Fetch a public set of recordings, checksums and all."""
+
+    out: str = str(FOLDER)
+    """Folder in which the set gets one of its name."""
+    base: str = ""
+    """Another address that has the same files."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """Show, learn, drive, report: the whole path."""
 
@@ -103,17 +135,36 @@ class Demo:
 
 
 def do_prepare(name: str, rest: list[str]) -> None:
-    chosen = preset(name)
-    kind: Any = type(chosen.source)
-    told = tyro.conf.arg(help="Folder of the episode store; the preset's own if not given.")
-    out = ("out", Annotated[str, told], dataclasses.field(default="", kw_only=True))
+    if name == "export":
+        args = parse(Export(), "prepare export", rest)
+        export(args.format, Path(args.store), Path(args.out))
+        return
+    if name in FORMATS:
+        source, store, told = FORMATS[name], f"data/{name}", f"Recordings in the format {name}."
+    else:
+        chosen = preset(name, FORMATS)
+        source, store = chosen.source, chosen.job.data.store
+        told = f"Recordings for {name}: {chosen.description}."
+    kind: Any = type(source)
+    help = tyro.conf.arg(help=f"Folder of the episode store; {store} if not given.")
+    out = ("out", Annotated[str, help], dataclasses.field(default="", kw_only=True))
     asked = dataclasses.make_dataclass("Prepare", [out], bases=(kind,), frozen=True)
-    asked.__doc__ = f"Recordings for {name}: {chosen.description}."
-    args = parse(asked(**vars(chosen.source)), f"prepare {name}", rest)
-    prepare(narrow(args, kind), Path(args.out or chosen.job.data.store))
+    asked.__doc__ = told
+    args = parse(asked(**vars(source)), f"prepare {name}", rest)
+    prepare(narrow(args, kind), Path(args.out or store))
+
+
+def do_fetch(name: str, rest: list[str]) -> None:
+    args = parse(Fetch(), f"fetch {name}", rest)
+    with progress_bar("fetching", 1) as bar:
+        folder = fetch(name, Path(args.out), args.base, bar.of)
+    console.print(str(folder))
 
 
 def do_train(name: str, rest: list[str]) -> None:
+    if name in CONTROLLERS:
+        train_character(name, rest)
+        return
     chosen = preset(name)
     job, folder = chosen.job, Path(option(rest, "--out") or f"runs/{name}")
     if "--resume" in rest and (folder / "job.json").exists():
@@ -133,19 +184,17 @@ def do_train(name: str, rest: list[str]) -> None:
     )
 
 
-def option(words: list[str], flag: str) -> str:
-    """What `--flag WORD` or `--flag=WORD` says, or nothing."""
-    joined = [word.removeprefix(f"{flag}=") for word in words if word.startswith(f"{flag}=")]
-    return words[words.index(flag) + 1] if flag in words[:-1] else "".join(joined[-1:])
-
-
 def finished(store: Path) -> bool:
     """A store is finished once its statistics are written."""
     return store.exists() and bool(EpisodeStore(store, allow_empty=True).statistics)
 
 
 def do_evaluate(name: str, rest: list[str]) -> None:
-    if imagines(name, rest):
+    what = does(name, rest)
+    if what in ("steers", "walks"):
+        (evaluate_character if what == "steers" else evaluate_motion)(name, rest)
+        return
+    if what == "imagines":
         args = parse(EvaluateImagined(), f"evaluate {name}", rest)
         folder = run_folder(name, args.run)
         trained = load(folder, str(pick_device(args.device)))
@@ -164,7 +213,11 @@ def do_evaluate(name: str, rest: list[str]) -> None:
 
 
 def do_rollout(name: str, rest: list[str]) -> None:
-    if imagines(name, rest):
+    what = does(name, rest)
+    if what in ("steers", "walks"):
+        (rollout_character if what == "steers" else rollout_motion)(name, rest)
+        return
+    if what == "imagines":
         args = parse(RolloutImagined(), f"rollout {name}", rest)
         folder = run_folder(name, args.run)
         trained = load(folder, str(pick_device(args.device)))
@@ -183,18 +236,24 @@ def do_rollout(name: str, rest: list[str]) -> None:
     console.print(f"success: {trial.success_any} (at the last step: {trial.success_last}); {folder / 'rollout.gif'}")
 
 
-def imagines(name: str, rest: list[str]) -> bool:
-    """The run that is meant, or where there is none the preset, has a model that imagines."""
+def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "steers"]:
+    """What the run that is meant is for, or where there is none what the preset would be."""
     folder = Path(option(rest, "--run") or f"runs/{name}")
-    if not (folder / "job.json").exists() and name not in PRESETS:
-        return False  # `run_folder` says which runs there are
-    config = load_job(folder).model if (folder / "job.json").exists() else preset(name).job.model
-    return hasattr(MODELS[model_name(config)], "imagine")
+    there = (folder / "job.json").exists()
+    if steers(folder) if there else name in CONTROLLERS:
+        return "steers"
+    if not there and name not in PRESETS:
+        return "drives"  # `run_folder` says which runs there are
+    model = MODELS[model_name(load_job(folder).model if there else preset(name).job.model)]
+    if hasattr(model, "decode"):
+        return "walks"
+    return "imagines" if hasattr(model, "imagine") else "drives"
 
 
 def do_explain(name: str, rest: list[str]) -> None:
-    if imagines(name, rest):
-        raise SakiyomiError(f"explain shows where a model looks; {name} imagines instead: sakiyomi rollout {name}")
+    what = does(name, rest)
+    if what != "drives":
+        raise SakiyomiError(f"explain shows where a model looks; {name} {what} instead: sakiyomi rollout {name}")
     args = parse(Explain(), f"explain {name}", rest)
     folder = run_folder(name, args.run)
     trained = load(folder)
@@ -223,59 +282,20 @@ def do_demo(name: str, rest: list[str]) -> None:
 VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
     "demo": (do_demo, "the whole path in some minutes: show, learn, drive, report"),
     "prepare": (do_prepare, "make or convert the recordings a preset learns from"),
+    "fetch": (do_fetch, "fetch a public set of recordings: " + ", ".join(public_sets())),
     "train": (do_train, "train a preset"),
     "evaluate": (do_evaluate, "score a trained run"),
-    "rollout": (do_rollout, "drive, imagine, or predict along a recording"),
+    "rollout": (do_rollout, "drive, imagine, walk, be steered, or predict along a recording"),
+    "demo-motion": (do_demo_motion, "from a folder of BVH files to a character that goes where it is told"),
+    "serve": (do_serve, "a page on which a character is steered"),
     "explain": (do_explain, "where it looks, and what its memory does"),
     "compare": (do_compare, "two runs' scores side by side, if measured alike"),
 }
 
 
-def parse(default: Arguments, command: str, rest: list[str]) -> Arguments:
-    """Typed arguments over their defaults. Raises SakiyomiError for a field that does not exist."""
-    parsed, unknown_words = tyro.cli(
-        type(default),
-        default=default,
-        args=rest,
-        prog=f"sakiyomi {command}",
-        description=type(default).__doc__,
-        return_unknown_args=True,
-    )
-    if unknown_words:
-        raise unknown("field", unknown_words[0], field_names(default))
-    return parsed
-
-
-def field_names(record: Any, prefix: str = "--") -> list[str]:
-    """Every flag of a nested dataclass."""
-    names: list[str] = []
-    for field in dataclasses.fields(record):
-        value, flag = getattr(record, field.name), prefix + field.name.replace("_", "-")
-        if dataclasses.is_dataclass(value):
-            names += field_names(value, f"{flag}.")
-        elif isinstance(value, dict):
-            names += [n for key, v in value.items() for n in field_names(v, f"{flag}.{key}.")]
-        else:
-            names.append(flag)
-    return names
-
-
-def narrow(args: Any, kind: type[Arguments]) -> Arguments:
-    """The part of `args` that is a `kind`."""
-    return kind(**{f.name: getattr(args, f.name) for f in dataclasses.fields(kind)})  # pyright: ignore[reportArgumentType]
-
-
-def run_folder(name: str, given: str) -> Path:
-    """`given`, or runs/NAME. Raises SakiyomiError when neither holds a run, with the ones that exist."""
-    folder = Path(given) if given else Path("runs") / name
-    if not (folder / "job.json").exists():
-        raise unknown("run", given or name, [path.parent.name for path in Path("runs").glob("*/job.json")])
-    return folder
-
-
 def help_text() -> str:
     lines = ["usage: sakiyomi VERB NAME [--field value ...]", "", "verbs:"]
-    lines += [f"  {verb:9s} {told}" for verb, (_, told) in VERBS.items()]
+    lines += [f"  {verb:11s} {told}" for verb, (_, told) in VERBS.items()]
     lines += ["", "names:"]
-    lines += [f"  {name:13s} {make().description}" for name, make in PRESETS.items()]
+    lines += [f"  {name:15s} {make().description}" for name, make in {**PRESETS, **CONTROLLERS}.items()]
     return "\n".join([*lines, "", "sakiyomi VERB NAME --help lists the fields."])

@@ -7,14 +7,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
+import walking
 from PIL import Image
 
 from sakiyomi.__main__ import main
+from sakiyomi.control import load_job as load_controller_job
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.formats.bvh import read_bvh
 from sakiyomi.data.sources.pick_cube import PickCubeSource
+from sakiyomi.job import load_job
 from sakiyomi.run import read_metrics
 from sakiyomi.scores.protocol import load_scores
 
@@ -333,3 +338,204 @@ def test_the_help_of_a_model_that_imagines_is_its_own(there: Path, capsys: pytes
         text = capsys.readouterr().out
         assert field in text
         assert "--place" not in text
+
+
+SHORT = ["--data.steps", "4", "--train.batch-size", "8", "--train.validate-every", "10", *walking.FLAGS]
+FEW = ["--world.count", "6", "--agent.frames", "8", "--agent.hidden", "8"]
+
+
+@pytest.fixture(scope="module")
+def stepping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a generated walk, a motion VAE of it, and a controller of that one's character."""
+    folder = tmp_path_factory.mktemp("stepping")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["prepare", "stepping", "--clips", "3", "--validation", "1", "--test", "1", "--seconds", "2"]) == 0
+        assert main(["train", "stepping", "--train.steps", "20", *SHORT]) == 0
+        words = ["--character", "runs/stepping", "--frames", "90", *FEW]
+        assert main(["train", "target-walker", *words]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def afoot(stepping: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(stepping)
+    return stepping
+
+
+def test_what_was_trained_to_walk_is_there(afoot: Path) -> None:
+    store = EpisodeStore(afoot / "data/stepping")
+    assert [len(store.split(name)) for name in ("train", "validation", "test")] == [3, 1, 1]
+    names = {path.name for path in (afoot / "runs/stepping").iterdir()}
+    assert {"job.json", "normalizer.json", "weights.safetensors", "last.safetensors", "metrics.jsonl"} <= names
+    assert "limits.json" not in names  # it commands nothing
+    model = vars(load_job(afoot / "runs/stepping").model)
+    assert {name: model[name] for name in walking.TINY} == walking.TINY
+    assert model["pose"] == store.streams["pose"].shape[0]
+    job = load_controller_job(afoot / "runs/target-walker")
+    assert (job.character, job.iterations) == ("runs/stepping", 2)
+
+
+def test_a_walk_is_scored_and_compared(afoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--starts", "5", "--frames", "2"]
+    assert main(["evaluate", "stepping", *few]) == 0
+    out = capsys.readouterr().out
+    assert "exploded" in out
+    assert "report.html" in out
+    assert (afoot / "runs/stepping/report.html").stat().st_size > 10_000
+    words = ["--data.store", "data/stepping", "--train.steps", "2", *SHORT]
+    assert main(["train", "walk-forced", *words]) == 0
+    assert main(["evaluate", "walk-forced", *few]) == 0
+    capsys.readouterr()
+    assert main(["compare", "stepping", "walk-forced"]) == 0
+    assert "exploded" in capsys.readouterr().out
+    assert main(["evaluate", "walk-forced", "--starts", "5", "--frames", "3"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "stepping", "walk-forced"]) == 1
+    assert "2 frames on its own" in said(capsys)
+
+
+def test_a_walk_can_be_looked_at(afoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", "stepping", "--frames", "12", "--characters", "2", "--drawn", "1"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("walk.gif", "paths.png"):
+        assert name in printed
+        with Image.open(afoot / "runs/stepping" / name) as picture:
+            assert picture.width > 100
+    assert "walk-00.bvh" in printed
+    assert len(read_bvh(afoot / "runs/stepping/walk-00.bvh").positions) == 12
+
+
+def test_a_controller_is_scored_and_can_be_looked_at(afoot: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "target-walker", "--characters", "3", "--seconds", "11"]) == 0
+    assert "targets_reached" in capsys.readouterr().out
+    scores = load_scores(afoot / "runs/target-walker/scores.json")
+    assert {"targets_reached", "targets_reached/random", "whole", "whole/random"} <= scores.keys()
+    assert scores["whole"].protocol.counted == "3 characters for 11 s at 30 Hz"
+    assert main(["rollout", "target-walker", "--characters", "2", "--seconds", "1"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("steered.gif", "paths.png"):
+        assert name in printed
+        with Image.open(afoot / "runs/target-walker" / name) as picture:
+            assert picture.width > 100
+    assert 1 <= len(read_bvh(afoot / "runs/target-walker/steered-00.bvh").positions) <= 30
+
+
+def test_going_on_needs_nothing_typed_again(afoot: Path) -> None:
+    for name in ("stepping", "target-walker"):
+        weights = (afoot / "runs" / name / "weights.safetensors").read_bytes()
+        assert main(["train", name, "--resume"]) == 0
+        assert (afoot / "runs" / name / "weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("name", ["stepping", "target-walker"])
+def test_a_character_is_served_with_its_controllers_until_ctrl_c(afoot: Path, name: str) -> None:
+    """Of a motion VAE, those controllers that stand beside it."""
+    command = [sys.executable, "-u", "-m", "sakiyomi", "serve", name, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = ""
+    while "Ctrl-C" not in told and process.poll() is None:
+        told += process.stdout.readline()
+    assert f"{name}, steered by the target controller" in told
+    address = next(word for word in told.split() if word.startswith("http://"))
+    with urlopen(address, timeout=30) as page:
+        assert page.status == 200
+        assert b"<canvas" in page.read()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["prepare", "walk"], "no path given: name a folder or .zip of BVH files: sakiyomi prepare"),
+        (["prepare", "walk", "nowhere"], "nowhere does not exist"),
+        (["prepare", "walk", "data"], "data holds no .bvh file"),
+        (["prepare", "stepping", "--clips", "4"], "clips 3 there, 4 asked"),
+        (["prepare", "steping"], "did you mean 'stepping'?"),
+        (["train", "walk"], "no path given"),
+        (["train", "target-walker", "--out", "x"], "runs/walk holds no run"),
+        (["train", "target-walkr"], "did you mean 'target-walker'?"),
+        (["train", "target-walker", "--character", "runs/stepping"], "holds a run already"),
+        (["train", "target-walker", "--task.raech", "1"], "did you mean '--task.reach'?"),
+        (["train", "joystick-walker", "--character", "runs/target-walker"], "runs/target-walker/job.json"),
+        (["train", "stepping", "--model.mixtur", "vq"], "did you mean '--model.mixture'?"),
+        (["train", "stepping", "--data.rate", "15", "--out", "x"], "at 15 Hz some of it would be lost"),
+        (["train", "stepping", "--data.steps", "500", "--out", "x"], "shorter than the window of 500"),
+        (["train", "stepping", "--model.experts", "0", "--out", "x"], "--model.experts is 0; it must be at least 1"),
+        (["train", "stepping", "--model.pose", "9", "--out", "narrow"], "the model was built for"),
+        (["evaluate", "steppin"], "did you mean 'stepping'?"),
+        (["evaluate", "walk"], "unknown run 'walk'"),
+        (["evaluate", "stepping", "--frames", "1"], "--frames is 1; it must be at least 2"),
+        (["evaluate", "stepping", "--trials", "5"], "unknown field '--trials'"),
+        (["evaluate", "target-walker", "--seconds", "0"], "--seconds"),
+        (["evaluate", "target-walker", "--seconds", "nan"], "--seconds"),
+        (["evaluate", "target-walker", "--seconds", "inf"], "--seconds"),
+        (["evaluate", "target-walker", "--run", "runs/nothing"], "unknown run 'runs/nothing'"),
+        (["rollout", "stepping", "--characters", "0"], "--characters is 0; it must be at least 1"),
+        (["rollout", "stepping", "--frames", "4000000"], "it must be at most 3000000"),
+        (["rollout", "stepping", "--device", "tpu"], "unknown device 'tpu'"),
+        (["rollout", "target-walker", "--bvh", "-1"], "--bvh is -1; it must be at least 0"),
+        (["rollout", "target-walker", "--seconds", "nan"], "--seconds"),
+        (["rollout", "walk"], "unknown run 'walk'"),
+        (["explain", "stepping"], "sakiyomi rollout stepping"),
+        (["explain", "target-walker"], "sakiyomi rollout target-walker"),
+        (["compare", "nothing", "stepping"], "unknown run 'nothing'"),
+        (["serve", "walk"], "unknown run 'walk'"),
+        (["serve", "target-walkr"], "did you mean 'target-walker'?"),
+        (["serve", "stepping", "--port", "70000"], "--port is 70000; it must be at most 65535"),
+        (["serve", "stepping", "--host", "256.1.1.1", "--port", "0"], "cannot serve on 256.1.1.1"),
+        (["demo-motion", "nowhere"], "nowhere does not exist"),
+        (["demo-motion", "data", "--steps", "-1"], "--steps is -1; it must be at least 0"),
+        (["demo-motion", "data", "--step", "1"], "did you mean '--steps'?"),
+        (["demo-motion", "data", "more"], "more"),
+    ],
+)
+def test_a_slip_about_walking_gets_one_line_and_a_cure(
+    afoot: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    capsys.readouterr()
+    assert main(words) == 1
+    assert expected in said(capsys)
+    assert not (afoot / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["prepare", "stepping"], "--clips"),
+        (["prepare", "walk"], "--mirror"),
+        (["train", "stepping"], "--model.experts"),
+        (["train", "walk"], "--train.teacher-forcing.start"),
+        (["train", "target-walker"], "--task.reach"),
+        (["train", "joystick-walker"], "--agent.learning-rate.peak"),
+        (["evaluate", "walk"], "--starts"),
+        (["evaluate", "target-walker"], "--seconds"),
+        (["rollout", "stepping"], "--characters"),
+        (["rollout", "maze-walker"], "--drawn"),
+        (["serve", "target-walker"], "--port"),
+        (["demo-motion", "generated"], "--starts"),
+    ],
+)
+def test_help_of_what_walks_lists_its_fields(
+    afoot: Path, capsys: pytest.CaptureFixture[str], words: list[str], field: str
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main([*words, "--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    assert field in text
+    for other in ("--trials", "--place", "--what-if"):
+        assert other not in text
+
+
+def test_help_names_what_walks_and_how_it_is_steered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in ("demo-motion", "serve", "stepping", "walk-forced", "target-walker", "maze-walker"):
+        assert f"  {name} " in text
