@@ -19,6 +19,7 @@ lint: .venv/ready
 bench: .venv/ready
 	$(PY) -m benchmarks.teach_an_arm
 	$(PY) -m benchmarks.imagine_a_push
+	$(PY) -m benchmarks.steer_a_character
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
