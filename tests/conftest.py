@@ -11,7 +11,6 @@ from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.pick_cube import PickCubeSource
 from sakiyomi.data.sources.push import PushSource
 from sakiyomi.data.sources.walk import GeneratedWalk
-from sakiyomi.schedules import LearningRate
 from sakiyomi.train import train
 
 # A busy machine is not a failure.
