@@ -493,7 +493,6 @@ def test_a_character_is_served_with_its_controllers_until_ctrl_c(afoot: Path, na
         (["demo-motion", "nowhere"], "nowhere does not exist"),
         (["demo-motion", "data", "--steps", "-1"], "--steps is -1; it must be at least 0"),
         (["demo-motion", "data", "--step", "1"], "did you mean '--steps'?"),
-        (["demo-motion", "data", "more"], "more"),
     ],
 )
 def test_a_slip_about_walking_gets_one_line_and_a_cure(

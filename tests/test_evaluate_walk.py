@@ -74,9 +74,9 @@ def test_scores_are_of_a_walk_from_poses_spread_over_the_test_split(trained: Tra
     torch.testing.assert_close(found.walked.poses, again.poses)
     reference = reference_of(walk_store)
     wanted = score_rollouts(again.poses.transpose(0, 1), reference, found.scores["exploded"].protocol)
-    assert {name: score.value for name, score in wanted.items()} == {n: found.scores[n].value for n in WALKED}
+    assert {name: score.value for name, score in wanted.items()} == {n: found.scores[n].value for n in wanted}
     other = evaluate_walk(trained, replace(FEW, seed=1))
-    assert other.scores["distance"].value != found.scores["distance"].value
+    assert not torch.equal(other.walked.poses, found.walked.poses)
     assert evaluate_walk(trained, FEW).scores == found.scores
 
 
