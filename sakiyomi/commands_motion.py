@@ -16,6 +16,7 @@ from sakiyomi.control import (
     train_controller,
 )
 from sakiyomi.demo_motion import DemoMotion, demo_motion
+from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate_walk import HowWalked, evaluate_walk, save_walk
 from sakiyomi.presets import CONTROLLERS
 from sakiyomi.rollout import load
@@ -167,4 +168,7 @@ def steers(folder: Path) -> bool:
 
 
 def do_demo_motion(name: str, rest: list[str]) -> None:
-    demo_motion(parse(DemoMotion(path=name), "demo-motion FOLDER", rest))
+    args = parse(DemoMotion(path=name), "demo-motion FOLDER", rest)
+    if args.path != name:
+        raise SakiyomiError(f"demo-motion takes one folder, got {name} and {args.path}")
+    demo_motion(args)

@@ -193,7 +193,12 @@ def test_the_demo_makes_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_an_interrupted_recording_is_completed_by_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    recording = subprocess.Popen([sys.executable, "-m", "sakiyomi", "prepare", "pick-small"], stderr=subprocess.PIPE)
+    recording = subprocess.Popen(
+        [sys.executable, "-m", "sakiyomi", "prepare", "pick-small"],
+        stderr=subprocess.PIPE,
+        # A shell's background job ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     manifest = tmp_path / "data/pick-small/manifest.jsonl"
     while not manifest.exists() and recording.poll() is None:
         time.sleep(0.01)

@@ -453,7 +453,7 @@ def test_other_settings_or_another_skeleton_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"path": ""}, "no path given: name a folder or .zip of BVH files: sakiyomi prepare mocap PATH"),
+        ({"path": ""}, "no path given: name a folder or .zip of BVH files: sakiyomi prepare walk PATH"),
         ({"path": "nowhere"}, "nowhere does not exist"),
         ({"match": "runs"}, r"no file matches 'runs'; the 2 in .* begin: walk00\.bvh, walk01\.bvh"),
         ({"rate": 0.0}, "--rate is 0"),

@@ -86,7 +86,7 @@ class Mocap:
         there = EpisodeStore(out, allow_empty=True) if (out / "dataset.json").exists() else None
         entries = there.entries if there else ()
         recordings = self._matching(
-            find(located(self.path, "a folder or .zip of BVH files: sakiyomi prepare mocap PATH"))
+            find(located(self.path, "a folder or .zip of BVH files: sakiyomi prepare walk PATH"))
         )
         ids = episode_ids([recording.name for recording in recordings])
         asked, pattern = self._survey(recordings, there.origin if there and entries else {})
