@@ -105,9 +105,9 @@ def _controller(found: dict[str, Any]) -> str:
     protocol = next(iter(scores.values()))["protocol"]
     cost = f"{found['frames'] / 1e6:.1f} million frames, {_cost(found)}; {protocol['counted']}."
     motion = found["motion"]
-    natural = f"Its motion: in 20 s {_percent(motion, 'exploded')} leave 1.2 times the range"
+    natural = f"Its motion: in 20 s {_percent(motion, 'fell apart')} leave the range and begin anew"
     if "sliding_ratio" in motion:
-        natural += f", feet slide {_interval(motion, 'sliding_ratio')} times the data's"
+        natural += f"; of the others feet slide {_interval(motion, 'sliding_ratio')} times the data's"
     natural += "."
     return f"{table(('score', 'controller', 'by chance', 'what'), rows)}\n{cost} {natural}\n"
 

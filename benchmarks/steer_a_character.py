@@ -51,7 +51,8 @@ from sakiyomi.rollout import load
 from sakiyomi.run import progress_bar, read_metrics
 from sakiyomi.schedules import progress_at
 from sakiyomi.scores.motion import reference_of, score_rollouts
-from sakiyomi.scores.protocol import Protocol, load_scores, save_scores
+from sakiyomi.scores.protocol import Protocol, Score, load_scores, save_scores
+from sakiyomi.scores.statistics import wilson
 from sakiyomi.serve import Serving, Stage
 from sakiyomi.steer import steered_gif
 from sakiyomi.train import train
@@ -153,7 +154,8 @@ def control_part(name: str) -> Callable[[], dict[str, Any]]:
 
 
 def steered_motion(controller: Controller) -> dict[str, Any]:
-    """What steering does to the motion itself: the scores of a walk by chance, of steered characters."""
+    """What steering does to the motion itself: how many characters fell apart, and of those that did not the scores of
+    a walk by chance. The world shows no pose beyond its limit, it begins anew: so the ends are what must be counted."""
     store = EpisodeStore(load(controller.job.character).job.data.store)
     done = rollout_controller(controller, 100, 20.0)
     protocol = Protocol(
@@ -163,7 +165,15 @@ def steered_motion(controller: Controller) -> dict[str, Any]:
         n=done.poses.shape[1],
         seeds="10000",
     )
-    return plain(score_rollouts(done.poses.transpose(0, 1), reference_of(store), protocol))
+    apart = done.over.any(0)
+    share = wilson(int(apart.sum()), len(apart))
+    rule = f"share that reached {controller.job.world.apart:g} times the range of the poses they start from, or NaN"
+    protocol = replace(protocol, rule=rule, interval="wilson 95 %")
+    fell = Score("fell apart", share.value, share.low, share.high, "rate", protocol)
+    whole = (
+        score_rollouts(done.poses[:, ~apart].transpose(0, 1), reference_of(store), protocol) if share.value < 1 else {}
+    )
+    return plain({**whole, "fell apart": fell})
 
 
 def spent(folder: Path, training: Callable[[], object]) -> None:

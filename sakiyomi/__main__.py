@@ -32,6 +32,8 @@ def run(words: list[str]) -> int:
         raise unknown("verb", verb, VERBS)
     if verb == "demo":
         rest = ["pick-small", *rest]
+    if verb == "demo-motion" and (not rest or rest[0].startswith("--")):
+        rest = ["generated", *rest]
     if not rest or rest[0].startswith("-"):
         sys.stdout.write(help_text() + "\n")
         return 0 if rest and rest[0] in ("-h", "--help") else 2

@@ -24,7 +24,6 @@ from sakiyomi.evaluate_walk import (
     WalkScores,
     evaluate_walk,
     latent_section,
-    save_walk,
     training_section,
     walk_section,
 )
@@ -33,7 +32,7 @@ from sakiyomi.presets import preset, target_walker
 from sakiyomi.rollout import Trained, load
 from sakiyomi.run import console, progress_bar
 from sakiyomi.scores.protocol import Score, save_scores
-from sakiyomi.steer import Steering, rollout_steered, steered_gif
+from sakiyomi.steer import Steering, rollout_steered
 from sakiyomi.train import train
 from sakiyomi.views import motion
 from sakiyomi.views.report import Figure, Section, write_report
@@ -78,7 +77,7 @@ def demo_motion(options: DemoMotion) -> Path:
     trained = motion_vae("stepping" if generated else "walk", options, folder)
     with progress_bar("walking", 1) as bar:
         walked = evaluate_walk(trained, HowWalked(starts=options.starts), bar.of)
-    save_walk(walked, trained, folder)
+    save_scores(walked.scores, folder / "scores.json")
     console.print("[bold]3/4 Controller[/]: learns to choose what follows, so that the character reaches targets.")
     controller = target_controller(trained, options, folder)
     with progress_bar("steering", 1) as bar:
@@ -135,7 +134,7 @@ def report(
         f"reaches {reached.value:.0%} of targets on the ground within their time; a walk by chance {chance.value:.0%}."
     )
     sections = (
-        steered_section(controller),
+        steered_section(controller, (folder / "steered.gif").read_bytes()),
         walk_section(walked, trained),
         latent_section(walked, trained),
         training_section(folder),
@@ -148,12 +147,11 @@ def report(
     return path
 
 
-def steered_section(controller: Controller) -> Section:
-    one = rollout_controller(controller, 1, SHOWN)
+def steered_section(controller: Controller, film: bytes) -> Section:
     many = rollout_controller(controller, 20, SHOWN)
     paths = motion.path_plot(many.places.numpy(force=True), targets=many.goals["target"].numpy(force=True))
     figures = (
-        Figure("To the target", "When it is reached, another one appears.", steered_gif(controller, one)),
+        Figure("To the target", "When it is reached, another one appears.", film),
         Figure("Where they went", f"{many.places.shape[1]} characters, {SHOWN:g} s.", paths),
     )
     return Section("It goes where it is told", "", figures)

@@ -159,7 +159,8 @@ def latent_section(evaluated: WalkScores, trained: Trained) -> Section:
     words = "How much each number of z says about the next pose, on held-out recordings, sorted."
     if has_codes(trained):
         words = "How often each code is taken on held-out recordings, of its fair share, sorted."
-    return Section("What the latent says", "", (Figure("In use", words, motion.kl_bars(evaluated.usage)),))
+    bars = motion.kl_bars(evaluated.usage, codes=has_codes(trained))
+    return Section("What the latent says", "", (Figure("In use", words, bars),))
 
 
 def training_section(folder: Path) -> Section:

@@ -202,11 +202,22 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
         checkpoint = load_checkpoint(last, job.model)
         restore(checkpoint, model, optimizer)
         counters = Counters.read(checkpoint.state)
+    try_one(model, windows, cfg, device)
     save_job(job, folder)
     normalizer.save(folder / "normalizer.json")
     if "joints" in model.outputs:  # it may drive
         learned_limits(windows).save(folder / "limits.json")
     return Parts(device, model, optimizer, cfg.batch_size, windows, validation), counters
+
+
+@torch.no_grad()
+def try_one(model: SequenceModel, windows: Windows, cfg: Train, device: torch.device) -> None:
+    """Raises SakiyomiError where data, model and losses do not fit, before anything is written: a run folder that was
+    begun in vain would be in the way of the next try."""
+    progress = progress_at(0, cfg.steps, cfg.seed, device, training=False)
+    batch = windows.batch([0]).to(device)
+    weigh(model.eval().loss(batch, progress), batch.mask, cfg, 0)
+    model.train()
 
 
 def fitted(job: Job) -> Job:

@@ -41,9 +41,15 @@ def results(walk_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = {"scores": walk, "usage": [0.1], "warnings": {}, "steps": 5, **COST}
     warned = {**run, "warnings": {"latent collapsed": "the latent has collapsed"}}
     controllers = {
-        name: {"scores": plain(scores_of(name)), "frames": 4_000_000, "motion": walk, **COST} for name in TASKS
+        name: {
+            "scores": plain(scores_of(name)),
+            "frames": 4_000_000,
+            "motion": {**walk, "fell apart": walk["exploded"]},
+            **COST,
+        }
+        for name in TASKS
     }
-    controllers["maze"]["motion"] = {"exploded": walk["exploded"]}  # as where nobody was left to slide
+    controllers["maze"]["motion"] = {"fell apart": walk["exploded"]}  # as where nobody was left to slide
     parts: dict[str, Any] = {
         **{"round-trip": ROUND_TRIP, "walk": {"walk": run, "walk-forced": warned}, **controllers},
         **{"speed": SPEED, "steering": STEERING},

@@ -518,3 +518,11 @@ def test_teacher_forcing_that_would_fall_after_the_end_is_told(
         forcing = TeacherForcing(start=start, step=0.0 if name == "never" else 0.1)
         train(walking.walk_job(walk_store, train={"steps": 2, "teacher_forcing": forcing}), tmp_path / name)
         assert ("teacher forcing never falls" in capsys.readouterr().out) == told
+
+
+def test_a_job_that_does_not_fit_leaves_nothing_in_the_way(walk_store: EpisodeStore, tmp_path: Path) -> None:
+    wrong = walking.walk_job(walk_store, mixture="vq", train={"steps": 1})  # a codebook has no loss `kl`
+    with pytest.raises(SakiyomiError, match="the model has losses"):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(walking.walk_job(walk_store, train={"steps": 1}), tmp_path / "run")

@@ -199,9 +199,10 @@ def _how_many(count: int, total: int) -> str:
     return f"paths of {count} characters" + (f" out of {total}" if total > count else "")
 
 
-def kl_bars(kl: np.ndarray, *, threshold: float = 0.01) -> bytes:
-    """What each latent dimension says: KL divergence in nats, [Z], largest first, on a logarithmic axis, as PNG. A
-    dimension at or above `threshold` is in use. Raises SakiyomiError for values that are not finite or below 0."""
+def kl_bars(kl: np.ndarray, *, threshold: float = 0.01, codes: bool = False) -> bytes:
+    """What each latent dimension says: KL divergence in nats, [Z], largest first, on a logarithmic axis, as PNG; or of
+    `codes` how often each is taken, of its fair share. What is at or above `threshold` is in use. Raises SakiyomiError
+    for values that are not finite or below 0."""
     kl = _checked(kl, (None,), "KL divergences")
     if (kl < -1e-6).any():
         raise SakiyomiError(f"a KL divergence is {kl.min():g}; none can be below 0")
@@ -213,10 +214,12 @@ def kl_bars(kl: np.ndarray, *, threshold: float = 0.01) -> bytes:
         axes = figure.add_subplot()
         colors = [COLORS[0] if use else "#b9c0ca" for use in used]
         axes.bar(np.arange(len(kl)), np.maximum(kl[order], floor * 1.05), color=colors, width=0.8)
-        axes.axhline(threshold, color=ALARM, lw=1.2, ls="--", label=f"in use: at least {threshold:g} nats")
+        axes.axhline(threshold, color=ALARM, lw=1.2, ls="--", label=f"in use: at least {threshold:g}")
         axes.set(yscale="log", ylim=(floor, 2 * max(float(kl.max()), threshold)), xlim=(-0.7, len(kl) - 0.3))
-        axes.set(xlabel="latent dimension", ylabel="KL divergence, nats")
-        axes.set_title(f"{used.sum()} of {len(kl)} dimensions in use, {kl.sum():.2f} nats in all")
+        one, what = ("code", "times its fair share") if codes else ("latent dimension", "KL divergence, nats")
+        axes.set(xlabel=one, ylabel=what)
+        in_all = "" if codes else f", {kl.sum():.2f} nats in all"
+        axes.set_title(f"{used.sum()} of {len(kl)} {one}s in use{in_all}")
         axes.set_xticks(np.arange(len(kl)), [str(i) for i in order], fontsize=8 if len(kl) <= 40 else 5)
         axes.grid(axis="x", visible=False)
         _legend(axes)
