@@ -236,7 +236,7 @@ def do_rollout(name: str, rest: list[str]) -> None:
     console.print(f"success: {trial.success_any} (at the last step: {trial.success_last}); {folder / 'rollout.gif'}")
 
 
-def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "steers"]:
+def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "steers", "draws", "watches"]:
     """What the run that is meant is for, or where there is none what the preset would be."""
     folder = Path(option(rest, "--run") or f"runs/{name}")
     there = (folder / "job.json").exists()
@@ -245,6 +245,10 @@ def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "
     if not there and name not in PRESETS:
         return "drives"  # `run_folder` says which runs there are
     model = MODELS[model_name(load_job(folder).model if there else preset(name).job.model)]
+    if hasattr(model, "draw"):
+        return "draws"
+    if "value" in getattr(model, "inputs", ()):
+        return "watches"
     if hasattr(model, "decode"):
         return "walks"
     return "imagines" if hasattr(model, "imagine") else "drives"

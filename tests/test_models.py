@@ -154,10 +154,10 @@ def test_predictions_have_the_shapes_of_observations(model: SequenceModel) -> No
 def test_losses_are_named_unreduced_and_finite(model: SequenceModel, training: bool) -> None:
     losses = model.loss(example_batch(model), progress_at(0, 10, 0, CPU, training))
     assert set(losses) >= set(model.outputs)
-    for loss in losses.values():
+    for name, loss in losses.items():
         assert loss.shape == (B, T)
         assert loss.isfinite().all()
-        assert (loss >= 0).all()
+        assert (loss >= 0).all() or name == "nll"  # of a density, which may be more than 1
 
 
 def test_losses_are_a_function_of_weights_batch_and_progress(model: SequenceModel) -> None:

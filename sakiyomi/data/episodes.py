@@ -24,7 +24,7 @@ from safetensors.numpy import save as to_safetensors
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line, write_atomic
 
-Kind = Literal["image", "joints", "pose", "motion", "action", "scalar", "token", "audio"]
+Kind = Literal["image", "joints", "pose", "motion", "action", "scalar", "label", "token", "audio"]
 FORMAT = "sakiyomi-episodes-1"
 OPEN_FILES = 256  # a store keeps open; a system allows a process some thousand descriptors and memory maps
 

@@ -1,8 +1,9 @@
 """Scaling between the units of a recording and the range a network works in.
 
-Pictures: uint8 [..., H, W, C] -> float32 [..., C, H, W] in 0..1. Motion: each channel's mean and standard deviation
-over the training split -> 0 and 1. Everything else: each channel's range over the training split -> 0.1..0.9. A channel
-that never changes maps to the middle (0.5, of motion 0) and back to its value.
+Pictures: uint8 [..., H, W, C] -> float32 [..., C, H, W] in 0..1. Motion and scalars (sensors): each channel's mean
+and standard deviation over the training split -> 0 and 1. Labels stay as they are. Everything else: each channel's
+range over the training split -> 0.1..0.9. A channel that never changes maps to the middle (0.5, of motion and scalars
+0) and back to its value.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,12 +20,14 @@ from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import write_atomic
 
 LOW, HIGH = 0.1, 0.9
+UNSCALED, STANDARD = ("image", "label"), ("motion", "scalar")
 STILL = 1e-3  # of the unit: the least deviation a channel of motion counts as, so that what stands still stays still
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One stream's range, in its own units, or for motion its mean and deviation; all empty for pictures."""
+    """One stream's range, in its own units, or for motion and scalars its mean and deviation; all empty for pictures
+    and labels."""
 
     kind: Kind
     low: tuple[float, ...] = ()
@@ -47,28 +50,31 @@ class Normalizer:
         must cover: a command is in the units of the joints it moves, and both share one scale."""
         scales = {}
         for name, covered in streams.items():
-            if store.streams[name].kind == "image":
-                scales[name] = Scale("image")
+            kind = store.streams[name].kind
+            if kind in UNSCALED:
+                scales[name] = Scale(kind)
             else:
                 known = {} if entries else store.statistics
                 statistics = [known.get(s) or store.measure(s, entries) for s in covered]
-                if store.streams[name].kind == "motion":
-                    scales[name] = Scale("motion", mean=statistics[0].mean, std=statistics[0].std)
+                if kind in STANDARD:
+                    scales[name] = Scale(kind, mean=statistics[0].mean, std=statistics[0].std)
                     continue
                 low = np.min([s.low for s in statistics], axis=0)
                 high = np.max([s.high for s in statistics], axis=0)
-                scales[name] = Scale(store.streams[name].kind, tuple(low.tolist()), tuple(high.tolist()))
+                scales[name] = Scale(kind, tuple(low.tolist()), tuple(high.tolist()))
         return cls(scales)
 
     def encode(self, stream: str, values: Tensor) -> Tensor:
-        """[..., C] in the stream's unit -> float32 around 0.1..0.9, motion of mean 0 and deviation 1; pictures uint8
-        [..., H, W, C] -> [..., C, H, W]."""
+        """[..., C] in the stream's unit -> float32 around 0.1..0.9, motion and scalars of mean 0 and deviation 1;
+        pictures uint8 [..., H, W, C] -> [..., C, H, W]."""
         if self._scale(stream).kind == "image":
             if values.dtype != torch.uint8:
                 raise SakiyomiError(f"stream {stream!r} takes pictures as uint8 0..255, got {values.dtype}")
             return values.movedim(-1, -3).float().div_(255)
+        if self._scale(stream).kind == "label":
+            return values.float()
         center, half = self._affine(stream, values)
-        if self._scale(stream).kind == "motion":
+        if self._scale(stream).kind in STANDARD:
             return ((values - center) / half).float()
         return ((values - center) / half * ((HIGH - LOW) / 2) + 0.5).float()
 
@@ -76,8 +82,10 @@ class Normalizer:
         """The inverse of `encode`; pictures are rounded and clamped to 0..255."""
         if self._scale(stream).kind == "image":
             return values.movedim(-3, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
+        if self._scale(stream).kind == "label":
+            return values
         center, half = self._affine(stream, values)
-        if self._scale(stream).kind == "motion":
+        if self._scale(stream).kind in STANDARD:
             return values * half + center
         return (values - 0.5) / ((HIGH - LOW) / 2) * half + center
 
@@ -98,12 +106,14 @@ class Normalizer:
 
     def _affine(self, stream: str, values: Tensor) -> tuple[Tensor, Tensor]:
         scale = self._scale(stream)
-        pair = (scale.mean, scale.std) if scale.kind == "motion" else (scale.low, scale.high)
+        pair = (scale.mean, scale.std) if scale.kind in STANDARD else (scale.low, scale.high)
         low, high = (torch.tensor(v, dtype=torch.float64, device=values.device) for v in pair)
         if values.shape[-1] != len(low):
             raise SakiyomiError(f"stream {stream!r} has {len(low)} channels, got values of shape {list(values.shape)}")
         if scale.kind == "motion":
             return low, high.clamp_min(STILL)
+        if scale.kind == "scalar":  # of any unit: still is what moves by no more than rounding
+            return low, torch.where(high > 1e-9 * low.abs(), high, torch.ones_like(high))
         half = (high - low) / 2
         # A joint that never moves has no range: leave its unit as it is.
         return (low + high) / 2, torch.where(half > 1e-9, half, torch.ones_like(half))

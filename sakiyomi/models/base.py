@@ -32,6 +32,11 @@ class SequenceModel(nn.Module, ABC):
     """Those of them it predicts; the others are conditions."""
     shapes: dict[str, tuple[int, ...]]
     """The shape of one value of each of them."""
+    ahead: int = 1
+    """Steps between what it has read and what its prediction is of; 0 for an autoencoder, which gives back what it
+    has read."""
+    warmup: int = 0
+    """Steps it has to read before its predictions are worth anything; a model of windows needs a whole one."""
 
     @abstractmethod
     def initial(self, batch_size: int) -> State:
@@ -110,6 +115,25 @@ class Latent(Protocol):
 
     def usage(self, batch: Batch) -> Tensor:
         """How much each number of z says, nats [B, T, Z]."""
+        ...
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A model of pictures without time: z is read from a picture and turned back into one. Its predictions hold
+    `latent`, the mean z [.., Z]."""
+
+    latent: int
+    """Numbers of z, Z."""
+    conditions: tuple[str, ...]
+    """The streams that are told to both ends, such as `label`."""
+
+    def encode(self, observations: Streams) -> Tensor:
+        """Streams [..., of a step] -> the mean of z, [..., Z]."""
+        ...
+
+    def draw(self, z: Tensor, given: Streams) -> Streams:
+        """z [..., Z] and the conditions [..., of a step] -> the mean picture, `image` [..., C, H, W] in 0..1."""
         ...
 
 
