@@ -45,7 +45,7 @@ from sakiyomi.schedules import TeacherForcing, Weight, progress_at
 from sakiyomi.scores.protocol import load_scores
 from sakiyomi.train import train
 from sakiyomi.views.plots import picture_scores, schedule_comparison, schedule_page
-from sakiyomi.watch import warnings
+from sakiyomi.watchdog import warnings
 
 RESULTS, RUNS, DOCS = Path("benchmarks/results/imagine"), Path("runs/bench"), Path("docs")
 CPU = torch.device("cpu")

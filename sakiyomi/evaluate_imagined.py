@@ -29,7 +29,7 @@ from sakiyomi.scores.protocol import Protocol, Score, save_scores
 from sakiyomi.scores.statistics import bootstrap
 from sakiyomi.views import plots, video
 from sakiyomi.views.report import Figure, Section, Table, write_report
-from sakiyomi.watch import warnings
+from sakiyomi.watchdog import warnings
 
 BATCH = 16
 EXAMPLES = 3  # sequences drawn in the report

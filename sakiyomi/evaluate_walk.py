@@ -26,7 +26,7 @@ from sakiyomi.views import motion
 from sakiyomi.views.plots import training_curves
 from sakiyomi.views.report import Figure, Section, Table, write_report
 from sakiyomi.walk import MOST, Walked, character_of, random_walk
-from sakiyomi.watch import warnings
+from sakiyomi.watchdog import warnings
 
 DRAWN, SECONDS = 4, 10.0  # characters in the moving picture, and how long it is
 PATHS = 100

@@ -11,11 +11,41 @@ from sakiyomi.data.augment import Augment
 from sakiyomi.data.windows import Data
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
 from sakiyomi.files import write_atomic
-from sakiyomi.models import CNNRNN, MODELS, MTRNN, MVAE, SARNN, SVG, JointRNN, SequenceModel
+from sakiyomi.models import (
+    AE,
+    CNNRNN,
+    CVAE,
+    LSTMAE,
+    LSTMVAE,
+    MODELS,
+    MTRNN,
+    MVAE,
+    SARNN,
+    SVG,
+    VAE,
+    Forecaster,
+    JointRNN,
+    SequenceModel,
+    WindowAE,
+)
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
-from sakiyomi.watch import Watch
+from sakiyomi.watchdog import Watch
 
-ModelConfig = SARNN.Config | CNNRNN.Config | MTRNN.Config | JointRNN.Config | SVG.Config | MVAE.Config
+ModelConfig = (
+    SARNN.Config
+    | CNNRNN.Config
+    | MTRNN.Config
+    | JointRNN.Config
+    | SVG.Config
+    | MVAE.Config
+    | AE.Config
+    | VAE.Config
+    | CVAE.Config
+    | WindowAE.Config
+    | LSTMAE.Config
+    | LSTMVAE.Config
+    | Forecaster.Config
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +150,7 @@ LEAST = {
     "data.steps": 0,
     "data.rate": 0,
     "data.episodes": 0,
+    "data.stride": 0,
     "augment.joints": 0,
     "augment.image": 0,
     "augment.shift": 0,
@@ -139,6 +170,13 @@ LEAST = {
     "model.gate": 1,
     "model.codes": 2,
     "model.noise": 0,
+    "model.window": 2,
+    "model.floor": 1e-6,
+    "model.height": 1,
+    "model.width": 1,
+    "model.colours": 1,
+    "model.labels": 0,
+    "model.deviation": 0,
 }
 MOST = {
     "model.image_loss_fraction": 1,
@@ -161,9 +199,10 @@ def check(job: Job) -> None:
         if weight.cycles and weight.curve == "constant":
             flag = f"--train.losses.{name}"
             raise SakiyomiError(f"{flag}.cycles takes a curve that moves, such as {flag}.curve linear; it is constant")
+    defaults = flat(Job(type(job.model)()))
     for name, least in LEAST.items():
-        if name in fields:
-            at_least(f"--{name.replace('_', '-')}", fields[name], least)
+        if name in fields:  # what a Config begins with is never too little: 0 may leave a width to the recordings
+            at_least(f"--{name.replace('_', '-')}", fields[name], min(least, defaults.get(name, least)))
     for name, most in MOST.items():
         if name in fields:
             at_most(f"--{name.replace('_', '-')}", fields[name], most)

@@ -15,6 +15,7 @@ from sakiyomi.data.formats.bvh import write_bvh
 from sakiyomi.data.formats.deepmimic import DeepMimic
 from sakiyomi.data.formats.exponential_maps import ExponentialMaps
 from sakiyomi.data.formats.mvae_npz import MvaeNpz, write_store
+from sakiyomi.data.formats.series_csv import SeriesCsv
 from sakiyomi.data.sources import Source
 from sakiyomi.data.sources.mocap import Mocap
 from sakiyomi.errors import SakiyomiError, unknown
@@ -28,6 +29,7 @@ FORMATS: dict[str, Source] = {
     "mocap-npz": MvaeNpz(),
     "deepmimic": DeepMimic(),
     "exponential-maps": ExponentialMaps(),
+    "csv": SeriesCsv(),
 }
 
 

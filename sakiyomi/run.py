@@ -122,7 +122,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def check_header(path: Path, found: dict[str, str], config: ModelConfig) -> None:
     """Raises SakiyomiError unless the file was written by a model of this very configuration."""
-    kind, asked = model_name(config), asdict(config)
+    kind, asked = model_name(config), json.loads(json.dumps(asdict(config)))  # tuples are lists in JSON
     if not {"model", "config", "state"} <= found.keys():
         raise SakiyomiError(f"{path} was not written by sakiyomi train: its header has {sorted(found)}")
     if found["model"] != kind:

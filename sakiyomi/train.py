@@ -45,7 +45,7 @@ from sakiyomi.run import (
     set_threads,
 )
 from sakiyomi.schedules import Progress, progress_at
-from sakiyomi.watch import warnings
+from sakiyomi.watchdog import warnings
 
 ACTIVE = 0.01  # nats a step above which a number of the latent is in use
 GO_ON = "Go on: the same command (train: with --resume)"

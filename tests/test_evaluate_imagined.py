@@ -20,7 +20,7 @@ from sakiyomi.run import read_metrics
 from sakiyomi.scores.pictures import psnr, ssim
 from sakiyomi.scores.protocol import compare, load_scores
 from sakiyomi.train import train
-from sakiyomi.watch import Watch
+from sakiyomi.watchdog import Watch
 
 HOW = HowImagined(sequences=2, samples=3, seed=5)
 MEASURES = {"psnr": psnr, "ssim": ssim}

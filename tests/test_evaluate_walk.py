@@ -24,7 +24,7 @@ from sakiyomi.scores.protocol import compare, load_scores, save_scores
 from sakiyomi.train import train
 from sakiyomi.views.plots import training_curves
 from sakiyomi.walk import MOST, character_of, random_walk
-from sakiyomi.watch import Watch
+from sakiyomi.watchdog import Watch
 
 COUNT = 40
 FEW = HowWalked(starts=COUNT, frames=3)  # so few that of hardly trained characters some are still whole

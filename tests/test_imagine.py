@@ -26,7 +26,7 @@ from sakiyomi.imagine import (
 )
 from sakiyomi.models import SVG, JointRNN, Streams
 from sakiyomi.rollout import Trained
-from sakiyomi.watch import Watch, warnings
+from sakiyomi.watchdog import Watch, warnings
 from sakiyomi.what_if import MOVES, OWN, branch, what_if
 from sakiyomi.worlds.push import WORKSPACE_HIGH, WORKSPACE_LOW, Push
 

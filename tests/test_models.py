@@ -19,7 +19,7 @@ B, T = 3, 7
 CPU = torch.device("cpu")
 SMALL = {
     **{"joints": 3, "height": 16, "width": 32, "hidden": 8, "points": 2, "io": 8, "fast": 8, "slow": 4},
-    **{"channels": 4, "encoding": 8, "latent": 3, "action": 2},
+    **{"channels": 4, "encoding": 8, "latent": 3, "action": 2, "window": 5},
 }
 IMAGINING = [name for name, model in MODELS.items() if hasattr(model, "imagine")]
 

@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.formats.labelled import small_digits
 from sakiyomi.data.sources.moving_digits import (
     SHARES,
     SPEED,
-    Glyphs,
     MovingDigits,
     bounce,
     held_for,
     load_digits,
-    small_digits,
 )
 from sakiyomi.errors import SakiyomiError
 
@@ -138,7 +137,7 @@ def test_another_file_of_digits_is_another_store(tmp_path: Path, archive: Path) 
 
 
 def test_the_digits_of_scikit_learn_look_like_those_of_mnist() -> None:
-    glyphs: Glyphs = small_digits()
+    glyphs = small_digits()
     assert glyphs.pictures.shape == (1797, 28, 28)
     assert glyphs.pictures[:, :4].max() == 0
     ink = glyphs.pictures.mean() / 255

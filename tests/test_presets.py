@@ -13,7 +13,7 @@ from sakiyomi.data.sources.walk import RATE, GeneratedWalk
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Job, ModelConfig, build, check, load_job, model_name, save_job
-from sakiyomi.models import MODELS, MVAE, SequenceModel
+from sakiyomi.models import MODELS, MVAE, VAE, SequenceModel
 from sakiyomi.models.base import Fitted
 from sakiyomi.presets import CONTROLLERS, PRESETS, preset
 from sakiyomi.schedules import progress_at
@@ -23,10 +23,11 @@ WALKS = ("walk", "walk-paper", "walk-code", "walk-vq", "walk-forced", "stepping"
 
 
 def built(job: Job) -> SequenceModel:
-    """The model, for poses of a small body where the recordings are to say how wide they are."""
+    """The model, for poses of a small body or two sensors where the recordings are to say how wide they are."""
     model = MODELS[model_name(job.model)]
     if isinstance(model, Fitted):
-        return build(model.fitted(job.model, {"pose": Stream("motion", (27,), "float32", 30.0)}))
+        streams = {"pose": Stream("motion", (27,), "float32", 30.0), "value": Stream("scalar", (2,), "float32", 1.0)}
+        return build(model.fitted(job.model, streams))
     return build(job.model)
 
 
@@ -92,6 +93,21 @@ def test_every_recipe_of_walking_is_a_walk_but_for_what_its_name_says() -> None:
     assert (published.batch_size, jobs["walk-paper"].data.steps) == (64, 8)
     assert jobs["walk-paper"].model == MVAE.Config(pose=0)
     assert published.losses["kl"].value == 0.2
+
+
+def test_recipes_of_pictures_differ_as_their_names_say() -> None:
+    jobs = {name: preset(name).job for name in ("digits", "digits-ae", "digits-vae", "mnist", "mnist-vae", "fashion")}
+    assert {name: model_name(job.model) for name, job in jobs.items()} == {
+        **{"digits": "CVAE", "digits-ae": "AE", "digits-vae": "VAE", "mnist": "CVAE", "mnist-vae": "VAE"},
+        "fashion": "CVAE",
+    }
+    assert jobs["fashion"] == replace(jobs["mnist"], data=replace(jobs["mnist"].data, store="data/fashion-mnist"))
+    assert jobs["digits"].model == jobs["mnist"].model
+    for name, job in jobs.items():
+        assert job.train.batch_size * job.data.steps == 256, name
+    # What is compared with the literature is trained on the bound itself, and on coin flips.
+    assert jobs["mnist-vae"].model == VAE.Config(latent=40, activation="silu", binarize=True)
+    assert {name: weight.value for name, weight in jobs["mnist-vae"].train.losses.items()} == {"image": 1, "kl": 1}
 
 
 def test_a_generated_walk_is_learned_for_long_enough_to_walk_alone() -> None:

@@ -11,7 +11,9 @@ from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.mocap import Mocap
 from sakiyomi.data.sources.moving_digits import MovingDigits
 from sakiyomi.data.sources.pick_cube import PickCubeSource
+from sakiyomi.data.sources.pictures import Pictures
 from sakiyomi.data.sources.push import PushSource
+from sakiyomi.data.sources.sensor import GeneratedSensor
 from sakiyomi.data.sources.walk import GeneratedWalk
 from sakiyomi.errors import SakiyomiError
 
@@ -19,6 +21,8 @@ SOURCES = {  # of four episodes each
     "pick_cube": PickCubeSource(episodes=3, validation=1, image_size=16),
     "push": PushSource(episodes=2, validation=1, test=1, steps=5, image_size=16),
     "moving_digits": MovingDigits(episodes=2, validation=1, test=1, steps=5),
+    "pictures": Pictures(episode=800),
+    "sensor": GeneratedSensor(steps=500, validation=100, calibration=100, test=100, faulty=0),
     "walk": GeneratedWalk(clips=2, validation=1, test=1, seconds=2.0),
     "mocap": Mocap(validation=0.25, test=0.25, mirror=False),  # of four files
 }

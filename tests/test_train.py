@@ -22,7 +22,7 @@ from sakiyomi.rollout import limits_of, load
 from sakiyomi.run import Interrupted, Log, read_metrics, read_tensors
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight, progress_at
 from sakiyomi.train import ACTIVE, Parts, averages, draw, fitted, gradient_norm, portions, train, validate, weigh
-from sakiyomi.watch import Watch
+from sakiyomi.watchdog import Watch
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Public sets of motion by name: fetched from where their owners keep them, each file checked by its sha256.
+"""Public sets by name, of motion and of pictures: fetched from where they are kept, each file checked by its sha256.
 
     fetch("bandai-namco-2")                  # into data/public/bandai-namco-2; prints the licence
     sakiyomi prepare mocap bandai-namco-2    # the name, instead of a path, once it is there
+    sakiyomi prepare mnist                   # after `sakiyomi fetch mnist`
 
 Nothing is fetched unless `fetch` is called. `public.json` beside this file lists the files of each set, with their
 sizes and checksums at one commit of the owner's repository. An interrupted call goes on where it stopped.

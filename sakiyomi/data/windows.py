@@ -32,6 +32,8 @@ class Data:
     """The stream whose clock and rate the steps follow."""
     episodes: int = 0
     """Use only so many training episodes, the first ones; 0 takes all."""
+    stride: int = 0
+    """Steps from the beginning of a window to that of the next; 0 is half a window."""
     skip_short: bool = False
     """Leave out episodes shorter than the window instead of refusing."""
 
@@ -171,7 +173,7 @@ class Windows:
                 f"{entries[0].split!r}; use a shorter window{leave}, or --data.steps 0 for whole episodes with masks"
             )
         whole = ((id, start, total) for id, (start, total) in extents.items() if total >= least)
-        return [window for extent in whole for window in self._cut(*extent, data.steps)]
+        return [window for extent in whole for window in self._cut(*extent, data.steps, data.stride)]
 
     def _extent(self, id: str, clock: str) -> tuple[float, int]:
         """When all streams have begun, in seconds, and how many steps have a next one from there."""
@@ -180,11 +182,11 @@ class Windows:
         start, end = max(c[0] for c in clocks), min(c[-1] for c in clocks)
         return start, int(np.floor((end - start) * self.rate + 1e-6))
 
-    def _cut(self, id: str, start: float, total: int, steps: int) -> list[Window]:
+    def _cut(self, id: str, start: float, total: int, steps: int, stride: int) -> list[Window]:
         """One episode's windows; `steps` 0 is one window over all of it."""
         steps = steps or total
-        # Half a window apart; the last one ends with the episode, or the end would never be learned.
-        begins = [*range(0, total - steps, max(1, steps // 2)), total - steps]
+        # The last one ends with the episode, or the end would never be learned.
+        begins = [*range(0, total - steps, stride or max(1, steps // 2)), total - steps]
         return [Window(id, start + np.arange(b, b + steps + 1) / self.rate, steps) for b in begins]
 
     def _resample(self, window: Window, stream: str) -> np.ndarray:

@@ -1,12 +1,19 @@
 """The models, by the name that runs and checkpoints know them by."""
 
+from sakiyomi.models.ae import AE
 from sakiyomi.models.base import SequenceModel, State, Streams
 from sakiyomi.models.cnn_rnn import CNNRNN
+from sakiyomi.models.cvae import CVAE
+from sakiyomi.models.forecaster import Forecaster
 from sakiyomi.models.joint_rnn import JointRNN
+from sakiyomi.models.lstm_ae import LSTMAE
+from sakiyomi.models.lstm_vae import LSTMVAE
 from sakiyomi.models.mtrnn import MTRNN
 from sakiyomi.models.mvae import MVAE
 from sakiyomi.models.sarnn import SARNN
 from sakiyomi.models.svg import SVG
+from sakiyomi.models.vae import VAE
+from sakiyomi.models.window_ae import WindowAE
 
 MODELS = {
     "SARNN": SARNN,
@@ -15,6 +22,31 @@ MODELS = {
     "JointRNN": JointRNN,
     "SVG": SVG,
     "MVAE": MVAE,
+    "AE": AE,
+    "VAE": VAE,
+    "CVAE": CVAE,
+    "WindowAE": WindowAE,
+    "LSTMAE": LSTMAE,
+    "LSTMVAE": LSTMVAE,
+    "Forecaster": Forecaster,
 }
 
-__all__ = ["CNNRNN", "MODELS", "MTRNN", "MVAE", "SARNN", "SVG", "JointRNN", "SequenceModel", "State", "Streams"]
+__all__ = [
+    "AE",
+    "CNNRNN",
+    "CVAE",
+    "LSTMAE",
+    "LSTMVAE",
+    "MODELS",
+    "MTRNN",
+    "MVAE",
+    "SARNN",
+    "SVG",
+    "VAE",
+    "Forecaster",
+    "JointRNN",
+    "SequenceModel",
+    "State",
+    "Streams",
+    "WindowAE",
+]

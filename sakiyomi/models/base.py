@@ -165,5 +165,5 @@ def expect(streams: Streams, shapes: dict[str, tuple[int, ...]]) -> None:
             )
             if name == "image" and came[-len(shape)] != shape[0]:
                 raise SakiyomiError(f"{wrong}; pictures need {shape[0]} channels")
-            flags = "height, --model.width" if name == "image" else name
+            flags = {"image": "height, --model.width", "value": "channels", "label": "labels"}.get(name, name)
             raise SakiyomiError(f"{wrong}; build it for these (--model.{flags})")

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.layers.gaussian import Gaussian
 from sakiyomi.models.base import SequenceModel, State, Streams, expect, squared_error
 from sakiyomi.schedules import Progress
 
@@ -221,33 +222,13 @@ class SVG(SequenceModel):
         encoded, skips = self.encoder(frames)
         return encoded.unflatten(0, images.shape[:2]), skips
 
-    def _prior(self, encoded: Tensor, state: State) -> tuple["Gaussian", State]:
+    def _prior(self, encoded: Tensor, state: State) -> tuple[Gaussian, State]:
         """What z may be at each step [B, T, Z], and the prior's memory afterwards."""
         if self.prior is None:
             zeros = encoded.new_zeros(*encoded.shape[:2], self.config.latent)
             return Gaussian(zeros, zeros), {}
         gaussian, memory = self.prior(encoded, _lstm(state, "prior") if state else None)
         return gaussian, _named("prior", memory)
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent normal distributions, by means and log-variances [..., Z]."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-    def sample(self, noise: Tensor | None) -> Tensor:
-        """The means where there is no noise."""
-        return self.mean if noise is None else self.mean + (self.log_variance / 2).exp() * noise
-
-    def divergence(self, other: "Gaussian") -> Tensor:
-        """KL(self || other), summed over Z, in nats:
-        log(s2 / s1) + (s1^2 + (m1 - m2)^2) / (2 s2^2) - 1/2."""
-        values = (self.mean, self.log_variance, other.mean, other.log_variance)
-        # Autocast may have made them bfloat16, of which differences of squares leave little.
-        m1, v1, m2, v2 = (v.float() if v.dtype == torch.bfloat16 else v for v in values)
-        return (v2 - v1 + (v1 - v2).exp() + (m1 - m2).square() * (-v2).exp() - 1).sum(-1) / 2
 
 
 class GaussianLSTM(nn.Module):

@@ -11,27 +11,17 @@ scikit-learn are enlarged; those need the extra `sakiyomi[digits]`.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 from zlib import crc32
 
 import numpy as np
-from PIL import Image
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.formats.labelled import Labelled, read_npz, small_digits
 from sakiyomi.errors import SakiyomiError, at_least
 
 RATE = 10.0  # Hz, nominal
 SPEED = 0.1  # of the way from wall to wall in a frame, as in the paper
 SHARES = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}  # of each class's pictures
-SMALL, BOX = 20, 28  # as MNIST does: the digit 20 x 20, in a box of 28 x 28
-
-
-@dataclass(frozen=True)
-class Glyphs:
-    """Pictures of digits."""
-
-    pictures: np.ndarray  # uint8 [N, h, w], white on black
-    labels: np.ndarray  # int64 [N]
 
 
 @dataclass(frozen=True)
@@ -137,42 +127,15 @@ def held_for(split: str, labels: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate(found))
 
 
-def load_digits(path: Path) -> Glyphs:
+def load_digits(path: Path) -> Labelled:
     """MNIST as an .npz. Raises SakiyomiError when it is none."""
     if not path.is_file():
         raise SakiyomiError(f"--digits {path} is no file; name an MNIST .npz with x_train and y_train, or leave it out")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "x_train" not in archive or "y_train" not in archive:
-                raise SakiyomiError(f"{path} has {', '.join(archive) or 'nothing'}; it needs x_train and y_train")
-            pictures, labels = archive["x_train"], archive["y_train"]
-    except (ValueError, OSError, BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise SakiyomiError(f"{path} cannot be read as an .npz of arrays: {error}") from error
-    if pictures.ndim != 3 or pictures.dtype != np.uint8 or labels.shape != pictures.shape[:1]:
-        raise SakiyomiError(
-            f"{path}: x_train is {pictures.dtype} {list(pictures.shape)}, y_train {list(labels.shape)}; "
-            "expected uint8 [N, h, w] and [N]"
-        )
+    found = read_npz(path)["train"]
+    pictures, labels = found.pictures, found.labels
+    if pictures.ndim != 3:
+        raise SakiyomiError(f"{path}: x_train is {list(pictures.shape)}; expected grey pictures, uint8 [N, h, w]")
     _, counts = np.unique(labels, return_counts=True)
     if len(counts) == 0 or counts.min() < 10:
         raise SakiyomiError(f"{path}: a digit has fewer than 10 pictures; the splits need pictures of their own")
-    return Glyphs(pictures, labels.astype(np.int64))
-
-
-def small_digits() -> Glyphs:
-    """scikit-learn's handwritten digits of 8 x 8, enlarged smoothly. Raises SakiyomiError when it is not installed."""
-    try:
-        from sklearn.datasets import load_digits as load
-    except ImportError as error:
-        raise SakiyomiError(
-            "digits to draw come with scikit-learn, which is not installed: pip install 'sakiyomi[digits]', "
-            "or name an MNIST .npz: --digits mnist.npz"
-        ) from error
-    coarse, labels = load(return_X_y=True)  # float64 [N, 64] from 0 to 16, int64 [N]
-    coarse = (np.asarray(coarse).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    pad = (BOX - SMALL) // 2
-    pictures = np.zeros((len(coarse), BOX, BOX), np.uint8)
-    for picture, one in zip(pictures, coarse, strict=True):
-        enlarged = Image.fromarray(one).resize((SMALL, SMALL), Image.Resampling.BICUBIC)
-        picture[pad:-pad, pad:-pad] = np.asarray(enlarged)
-    return Glyphs(pictures, np.asarray(labels, np.int64))
+    return found

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sakiyomi.watch import Watch, warnings
+from sakiyomi.watchdog import Watch, warnings
 
 NAME = "latent collapsed"
 
