@@ -9,8 +9,10 @@ from sakiyomi.errors import SakiyomiError
 from sakiyomi.guard import Guard, Limits
 from sakiyomi.job import Job
 from sakiyomi.models import MODELS, SequenceModel
+from sakiyomi.online import OnlineSurprise
 from sakiyomi.rollout import Policy, load
 from sakiyomi.schedules import curve
+from sakiyomi.surprise import Surprise
 
 __all__ = [
     "MODELS",
@@ -20,10 +22,12 @@ __all__ = [
     "Job",
     "Limits",
     "Normalizer",
+    "OnlineSurprise",
     "Policy",
     "SakiyomiError",
     "SequenceModel",
     "Stream",
+    "Surprise",
     "curve",
     "load",
 ]

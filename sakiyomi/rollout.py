@@ -29,6 +29,7 @@ from sakiyomi.models.base import Attentive
 from sakiyomi.run import check_header, read_tensors
 
 if TYPE_CHECKING:  # a world needs a renderer, a policy on a robot does not
+    from sakiyomi.worlds.disturbed import Disturbed
     from sakiyomi.worlds.pick_cube import PickCube
 
 
@@ -170,7 +171,7 @@ class Ticker:
 
 
 def run_trial(
-    world: "PickCube",
+    world: "PickCube | Disturbed",
     policy: Policy,
     seed: int,
     scene: Mapping[str, Any] | None = None,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import synthetic
 import walking
+import watching
 from hypothesis import settings
 
 from sakiyomi.data.episodes import EpisodeStore
@@ -50,3 +51,15 @@ def walk_run(walk_store: EpisodeStore, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("walk-run")
     train(walking.walk_job(walk_store, hidden=48, train={"steps": 900, "validate_every": 300}), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sensor_store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
+    """A made-up sensor, one value each ten minutes, with splits `calibration` and `faulty`."""
+    return watching.sensor_store(tmp_path_factory.mktemp("sensor") / "store")
+
+
+@pytest.fixture(scope="session")
+def sensor_run(sensor_store: EpisodeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small forecaster of `sensor_store`."""
+    return watching.sensor_run(sensor_store, tmp_path_factory.mktemp("sensor-run") / "run")

@@ -22,7 +22,7 @@ from sakiyomi.errors import SakiyomiError, at_least
 from sakiyomi.motion.layout import Layout, in_world
 from sakiyomi.motion.skeleton import Skeleton, side
 from sakiyomi.views.canvas import BACKGROUND, GAP, GREEN, INK, QUIET, STRIP, gif_bytes, png_bytes, write_text
-from sakiyomi.views.plots import ALARM, COLORS, STYLE, _figure, _legend, _png, _shared_legend
+from sakiyomi.views.plots import ALARM, COLORS, STYLE, add_legend, add_shared_legend, as_png, figure_of
 from sakiyomi.views.plots import INK as PAPER_INK
 
 LEFT, MIDDLE, RIGHT = "#ff9a3d", "#dfe5ee", "#4ea6ff"
@@ -161,7 +161,7 @@ def path_plot(places: np.ndarray, *, targets: np.ndarray | None = None, title: s
     count = min(places.shape[1], MOST_PATHS)
     spots = np.empty((0, 2)) if targets is None else _spots(np.asarray(targets, float), count)
     with mpl.rc_context(STYLE):
-        figure = _figure(5.4)
+        figure = figure_of(5.4)
         axes = figure.add_subplot()
         if len(spots):
             axes.plot(*spots.T, "o", ms=7, mfc="none", mec=COLORS[2], mew=1.4, ls="", label="targets")
@@ -176,8 +176,8 @@ def path_plot(places: np.ndarray, *, targets: np.ndarray | None = None, title: s
         axes.set(xlabel="x, m", ylabel="z, m", title=title or _how_many(count, places.shape[1]))
         axes.set_aspect("equal", "datalim")
         axes.invert_yaxis()
-        _shared_legend(figure)
-        return _png(figure)
+        add_shared_legend(figure)
+        return as_png(figure)
 
 
 def _spots(targets: np.ndarray, count: int) -> np.ndarray:
@@ -210,7 +210,7 @@ def kl_bars(kl: np.ndarray, *, threshold: float = 0.01, codes: bool = False) -> 
     used = kl[order] >= threshold
     floor = threshold / 10
     with mpl.rc_context(STYLE):
-        figure = _figure(2.9)
+        figure = figure_of(2.9)
         axes = figure.add_subplot()
         colors = [COLORS[0] if use else "#b9c0ca" for use in used]
         axes.bar(np.arange(len(kl)), np.maximum(kl[order], floor * 1.05), color=colors, width=0.8)
@@ -222,8 +222,8 @@ def kl_bars(kl: np.ndarray, *, threshold: float = 0.01, codes: bool = False) -> 
         axes.set_title(f"{used.sum()} of {len(kl)} {one}s in use{in_all}")
         axes.set_xticks(np.arange(len(kl)), [str(i) for i in order], fontsize=8 if len(kl) <= 40 else 5)
         axes.grid(axis="x", visible=False)
-        _legend(axes)
-        return _png(figure)
+        add_legend(axes)
+        return as_png(figure)
 
 
 @dataclass(frozen=True)

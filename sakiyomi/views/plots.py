@@ -64,7 +64,7 @@ def training_curves(metrics: list[dict[str, float]]) -> bytes:
     """Losses, learning rate and loss weights against the step. `metrics` are the lines of metrics.jsonl: losses under
     their own names, on validation as validation/NAME, schedules as lr and weight/NAME."""
     with mpl.rc_context(STYLE):
-        figure = _figure(3.6)
+        figure = figure_of(3.6)
         grid = figure.add_gridspec(2, 2, width_ratios=(1.5, 1))
         losses, rate, weights = (figure.add_subplot(grid[at]) for at in ((slice(None), 0), (0, 1), (1, 1)))
         for index, name in enumerate(_losses(metrics)):
@@ -82,8 +82,8 @@ def training_curves(metrics: list[dict[str, float]]) -> bytes:
                 weights.plot(*_curve(metrics, f"weight/{name}"), color=_color(index), label=label, ls=dashes)
         weights.set(title="loss weights", xlabel="step", ylim=(0, None))
         for axes in (losses, weights):
-            _legend(axes)
-        return _png(figure)
+            add_legend(axes)
+        return as_png(figure)
 
 
 def schedule_page(metrics: list[dict[str, float]]) -> bytes:
@@ -101,7 +101,7 @@ def picture_scores(curves: dict[str, dict[str, np.ndarray]]) -> bytes:
     """PSNR and SSIM against the imagined frame's number, counted from 1: a line for each name of `curves`, which
     holds {"psnr": [T'] in dB, "ssim": [T']}; a score that is missing is left out."""
     with mpl.rc_context(STYLE):
-        figure = _figure(3.2)
+        figure = figure_of(3.2)
         for panel, (score, title) in enumerate((("psnr", "PSNR, dB"), ("ssim", "SSIM"))):
             axes = figure.add_subplot(1, 2, panel + 1)
             for index, (name, scores) in enumerate(curves.items()):
@@ -110,14 +110,14 @@ def picture_scores(curves: dict[str, dict[str, np.ndarray]]) -> bytes:
                 axes.plot(np.arange(len(values)) + 1, values, color=_color(index), label=_plain(name), **mark)
             axes.set(title=f"{title}: higher is nearer to the truth", xlabel="imagined frame")
             axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        _shared_legend(figure)
-        return _png(figure)
+        add_shared_legend(figure)
+        return as_png(figure)
 
 
 def drift_curves(drifts: dict[str, Drift], rate: float) -> bytes:
     """Errors of each stream against time, at `rate` steps a second."""
     with mpl.rc_context(STYLE):
-        figure = _figure(3.0)
+        figure = figure_of(3.0)
         for index, (name, drift) in enumerate(drifts.items()):
             axes = figure.add_subplot(1, len(drifts), index + 1)
             ahead = (np.arange(len(drift.k_step)) + 1) / rate
@@ -132,8 +132,8 @@ def drift_curves(drifts: dict[str, Drift], rate: float) -> bytes:
             axes.yaxis.set_major_formatter(PERCENT)
             if index == 0:
                 axes.set_ylabel("error, share of the range")
-        _shared_legend(figure)
-        return _png(figure)
+        add_shared_legend(figure)
+        return as_png(figure)
 
 
 def hidden_path(hidden: list[np.ndarray], labels: list[str], successes: list[bool]) -> bytes:
@@ -145,7 +145,7 @@ def hidden_path(hidden: list[np.ndarray], labels: list[str], successes: list[boo
     paths, explained = _principal(hidden)
     colors = {label: _color(index) for index, label in enumerate(dict.fromkeys(labels))}
     with mpl.rc_context(STYLE):
-        figure = _figure(3.7)
+        figure = figure_of(3.7)
         panels = [figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)]
         for axes, second in zip(panels, (1, 2), strict=True):
             for path, label, success in zip(paths, labels, successes, strict=True):
@@ -156,15 +156,15 @@ def hidden_path(hidden: list[np.ndarray], labels: list[str], successes: list[boo
             axes.set_xlabel(f"PC 1 ({explained[0]:.0%} of the variance)")
             axes.set_ylabel(f"PC {second + 1} ({explained[second]:.0%})")
         panels[0].set_title("ring: start, dot: end" + ("" if all(successes) else ", dashed with cross: failed"))
-        _shared_legend(figure)
-        return _png(figure)
+        add_shared_legend(figure)
+        return as_png(figure)
 
 
 def success_bars(scores: dict[str, Score]) -> bytes:
     """The rates (unit 'rate') among `scores`, each a bar with its interval."""
     rates = {name: score for name, score in scores.items() if score.unit == "rate"}
     with mpl.rc_context(STYLE):
-        figure = _figure(0.7 + 0.36 * max(1, len(rates)))
+        figure = figure_of(0.7 + 0.36 * max(1, len(rates)))
         axes = figure.add_subplot()
         for row, (name, score) in enumerate(rates.items()):
             axes.barh(row, score.value, height=0.62, color=COLORS[0], alpha=0.85)
@@ -178,14 +178,14 @@ def success_bars(scores: dict[str, Score]) -> bytes:
         axes.spines["left"].set_visible(False)
         if not rates:
             axes.text(0.58, 0, "no rates were measured", ha="center", va="center", color=QUIET)
-        return _png(figure)
+        return as_png(figure)
 
 
 def latency(seconds: np.ndarray, period: float) -> bytes:
     """How long decisions took: `seconds` [n] of each, `period` between two ticks."""
     times = np.asarray(seconds, float) * 1e3
     with mpl.rc_context(STYLE):
-        figure = _figure(2.6)
+        figure = figure_of(2.6)
         axes = figure.add_subplot()
         top = 1.5 * float(np.percentile(times, 99))  # a rare slow one must not squeeze the rest
         beyond = int((times > top).sum())
@@ -199,8 +199,8 @@ def latency(seconds: np.ndarray, period: float) -> bytes:
         axes.set_title(f"{len(times)} decisions, one every {period * 1e3:.0f} ms{slow}")
         axes.set(xlabel="from observation to command, ms", ylabel="decisions", xlim=(0, top))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _legend(axes)
-        return _png(figure)
+        add_legend(axes)
+        return as_png(figure)
 
 
 def success_against_demonstrations(points: dict[int, Score]) -> bytes:
@@ -208,7 +208,7 @@ def success_against_demonstrations(points: dict[int, Score]) -> bytes:
     counts = sorted(points)
     scores = [points[count] for count in counts]
     with mpl.rc_context(STYLE):
-        figure = _figure(3.0)
+        figure = figure_of(3.0)
         axes = figure.add_subplot()
         low = [s.value if s.low is None else s.low for s in scores]
         high = [s.value if s.high is None else s.high for s in scores]
@@ -221,7 +221,7 @@ def success_against_demonstrations(points: dict[int, Score]) -> bytes:
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter(PERCENT)
-        return _png(figure)
+        return as_png(figure)
 
 
 def command_plot(trial: Trial, names: tuple[str, ...], limits: Limits | None = None) -> bytes:
@@ -231,7 +231,7 @@ def command_plot(trial: Trial, names: tuple[str, ...], limits: Limits | None = N
     time = np.arange(len(trial.joints)) * period
     rows = -(-len(names) // 2)
     with mpl.rc_context(STYLE):
-        figure = _figure(0.6 + 1.35 * rows)
+        figure = figure_of(0.6 + 1.35 * rows)
         for joint, name in enumerate(names):
             axes = figure.add_subplot(rows, 2, joint + 1)
             axes.plot(time, trial.commands[:, joint], color=COLORS[1], lw=1.2, label="commanded")
@@ -245,8 +245,8 @@ def command_plot(trial: Trial, names: tuple[str, ...], limits: Limits | None = N
                 axes.set_xlabel("ticks" if limits is None else "seconds")
             else:
                 axes.tick_params(labelbottom=False)
-        _shared_legend(figure)
-        return _png(figure)
+        add_shared_legend(figure)
+        return as_png(figure)
 
 
 def attention_distance(distances: np.ndarray, bar: float = 5.0) -> bytes:
@@ -256,15 +256,15 @@ def attention_distance(distances: np.ndarray, bar: float = 5.0) -> bytes:
     counted = np.flatnonzero(np.isfinite(distances).any(0))
     low, median, high = np.nanpercentile(distances[:, counted], (25, 50, 75), axis=0)
     with mpl.rc_context(STYLE):
-        figure = _figure(2.8)
+        figure = figure_of(2.8)
         axes = figure.add_subplot()
         axes.fill_between(counted, low, high, color=COLORS[0], alpha=0.18, lw=0, label="half of the trials")
         axes.plot(counted, median, color=COLORS[0], label="median")
         axes.axhline(bar, color=ALARM, lw=1.2, ls="--", label=f"bar: {bar:g} pixels")
         axes.set(xlabel="ticks", ylabel="distance, pixels of 64", ylim=(0, None))
         axes.set_title(f"from the attention point to the cube, {len(distances)} trials")
-        _legend(axes)
-        return _png(figure)
+        add_legend(axes)
+        return as_png(figure)
 
 
 def _losses(metrics: list[dict[str, float]]) -> list[str]:
@@ -281,7 +281,7 @@ def _schedules(runs: dict[str, list[dict[str, float]]]) -> bytes:
     across = 2 if len(panels) in (2, 4) else 3
     rows = max(1, math.ceil(len(panels) / across))
     with mpl.rc_context(STYLE):
-        figure = _figure(0.4 + 1.9 * rows)
+        figure = figure_of(0.4 + 1.9 * rows)
         first: Axes | None = None
         for panel, (title, keys) in enumerate(panels.items()):
             axes = figure.add_subplot(rows, across, panel + 1, sharex=first)
@@ -308,8 +308,8 @@ def _schedules(runs: dict[str, list[dict[str, float]]]) -> bytes:
                 axes.set_xlabel("step")
         if not panels:
             figure.text(0.5, 0.5, "nothing that is scheduled was logged", ha="center", va="center", color=QUIET)
-        _shared_legend(figure)
-        return _png(figure)
+        add_shared_legend(figure)
+        return as_png(figure)
 
 
 def _look(key: str, index: int) -> dict[str, Any]:
@@ -362,19 +362,19 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$").lstrip("_")
 
 
-def _figure(height: float) -> Figure:
+def figure_of(height: float) -> Figure:
     """An empty picture `height` inches high."""
     figure = Figure((WIDTH, height), DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _legend(axes: Axes) -> None:
+def add_legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
 
 
-def _shared_legend(figure: Figure) -> None:
+def add_shared_legend(figure: Figure) -> None:
     """One legend above all panels, each label once."""
     handles: dict[str, Artist] = {}
     for axes in figure.axes:
@@ -386,7 +386,7 @@ def _shared_legend(figure: Figure) -> None:
         figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=columns)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI)
     return file.getvalue()
