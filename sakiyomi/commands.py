@@ -9,6 +9,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sakiyomi.arguments import narrow, option, parse, run_folder
+from sakiyomi.commands_draw import (
+    do_evaluate_draws,
+    do_explain_draws,
+    do_generate,
+    do_rollout_draws,
+    do_serve_draws,
+    do_style,
+)
 from sakiyomi.commands_motion import (
     do_demo_motion,
     do_serve,
@@ -19,6 +27,7 @@ from sakiyomi.commands_motion import (
     steers,
     train_character,
 )
+from sakiyomi.commands_surprise import do_evaluate_series, do_watch
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.public import FOLDER, fetch, public_sets
 from sakiyomi.demo import demo, evaluate_with_bar
@@ -194,6 +203,9 @@ def do_evaluate(name: str, rest: list[str]) -> None:
     if what in ("steers", "walks"):
         (evaluate_character if what == "steers" else evaluate_motion)(name, rest)
         return
+    if what in ("watches", "draws"):
+        (do_evaluate_series if what == "watches" else do_evaluate_draws)(name, rest)
+        return
     if what == "imagines":
         args = parse(EvaluateImagined(), f"evaluate {name}", rest)
         folder = run_folder(name, args.run)
@@ -217,6 +229,11 @@ def do_rollout(name: str, rest: list[str]) -> None:
     if what in ("steers", "walks"):
         (rollout_character if what == "steers" else rollout_motion)(name, rest)
         return
+    if what == "draws":
+        do_rollout_draws(name, rest)
+        return
+    if what == "watches":
+        raise SakiyomiError(f"{name} watches a series and does not go on by itself: sakiyomi watch {name}")
     if what == "imagines":
         args = parse(RolloutImagined(), f"rollout {name}", rest)
         folder = run_folder(name, args.run)
@@ -256,8 +273,12 @@ def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "
 
 def do_explain(name: str, rest: list[str]) -> None:
     what = does(name, rest)
+    if what == "draws":
+        do_explain_draws(name, rest)
+        return
     if what != "drives":
-        raise SakiyomiError(f"explain shows where a model looks; {name} {what} instead: sakiyomi rollout {name}")
+        instead = "watch" if what == "watches" else "rollout"
+        raise SakiyomiError(f"explain shows where a model looks; {name} {what} instead: sakiyomi {instead} {name}")
     args = parse(Explain(), f"explain {name}", rest)
     folder = run_folder(name, args.run)
     trained = load(folder)
@@ -283,16 +304,30 @@ def do_demo(name: str, rest: list[str]) -> None:
     demo(dataclasses.replace(chosen, job=job), Path(args.out), args.trials)
 
 
+def do_serve_page(name: str, rest: list[str]) -> None:
+    what = does(name, rest)
+    if what in ("imagines", "watches"):
+        run_folder(name, option(rest, "--run"))  # a run that is not there is told as such
+        raise SakiyomiError(f"{name} {what}; serve takes a character (walk, target-walker) or what draws (digits)")
+    (do_serve_draws if what == "draws" else do_serve)(name, rest)
+
+
 VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
     "demo": (do_demo, "the whole path in some minutes: show, learn, drive, report"),
     "prepare": (do_prepare, "make or convert the recordings a preset learns from"),
     "fetch": (do_fetch, "fetch a public set of recordings: " + ", ".join(public_sets())),
     "train": (do_train, "train a preset"),
     "evaluate": (do_evaluate, "score a trained run"),
-    "rollout": (do_rollout, "drive, imagine, walk, be steered, or predict along a recording"),
+    "rollout": (do_rollout, "drive, imagine, walk, be steered, draw, or predict along a recording"),
+    "generate": (lambda name, rest: do_generate(name, rest, does(name, rest)), "draw pictures, such as digits"),
+    "style": (do_style, "the ten digits in the hand of one photographed digit"),
     "demo-motion": (do_demo_motion, "from a folder of BVH files to a character that goes where it is told"),
-    "serve": (do_serve, "a page on which a character is steered"),
-    "explain": (do_explain, "where it looks, and what its memory does"),
+    "serve": (do_serve_page, "a page on which a character is steered, or a latent space walked through"),
+    "explain": (do_explain, "where it looks, what its memory does, or the map of its latent space"),
+    "watch": (
+        lambda name, rest: do_watch(name, rest, does(name, rest)),
+        "raise the alarm where a series, or the world, surprises",
+    ),
     "compare": (do_compare, "two runs' scores side by side, if measured alike"),
 }
 

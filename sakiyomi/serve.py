@@ -18,8 +18,6 @@ that is more than BEHIND seconds behind what it was sent gets no frames until it
 """
 
 import asyncio
-import importlib
-import ipaddress
 import math
 import socket as sockets
 import time
@@ -28,15 +26,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
+from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, unknown
 from sakiyomi.motion.character import Character, Moving
+from sakiyomi.page import HEADERS, need_libraries, server_for, trusted
 from sakiyomi.run import console, set_threads
 from sakiyomi.views.motion import body
 from sakiyomi.worlds.joystick import Joystick
@@ -56,10 +54,6 @@ LONGEST = 500  # characters of a message
 MESSAGES = 60.0  # of a visitor in a second; more wait
 BEHIND = 1.0  # s
 IDLE, FULL = 4000, 1013  # why a websocket is closed
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 class Steer(msgspec.Struct, frozen=True, tag_field="do", tag="steer", forbid_unknown_fields=True):
@@ -275,25 +269,6 @@ def read_message(text: str | None) -> Command | Ping:
         raise SakiyomiError(f'not understood: {error}; expected {{"do": steer, go, wander, reset or ping}}') from error
 
 
-def trusted(host: str, origin: str, served: str) -> bool:
-    """Whether a page with this Origin, that asks this Host, is ours.
-
-    Another site could otherwise steer through its visitors' browsers, or give its own name this address (DNS
-    rebinding). So the page must come from the very host it asks, and that host must be an address, this machine's
-    localhost, or the name `served`, none of which a stranger can give away.
-    """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        source = urlsplit(origin)
-    except ValueError:
-        return False
-    if source.scheme not in ("http", "https") or source.netloc.lower() != host.lower():
-        return False
-    with suppress(ValueError):
-        return bool(ipaddress.ip_address(name))
-    return name in ("localhost", served.lower())
-
-
 class Visitor:
     """One open page: what it says is heeded, its character goes on, its frames are sent."""
 
@@ -367,15 +342,11 @@ class Visitor:
 
 def application(stage: Stage, options: Serving) -> "FastAPI":
     """The page and its websocket. Raises SakiyomiError where the libraries for it are not installed."""
-    try:
-        from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+    need_libraries()
+    from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 
-        importlib.import_module("websockets")
-    except ImportError as error:
-        raise _not_installed(error) from error
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     page = resources.files("sakiyomi.views").joinpath("steer.html").read_bytes()
-    headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     visitors: set[int] = set()
     count = 0
 
@@ -384,7 +355,7 @@ def application(stage: Stage, options: Serving) -> "FastAPI":
         host = request.headers.get("host", "")
         if not trusted(host, f"http://{host}", options.host):
             return Response("This page is asked for by its own address only.\n", 403, media_type="text/plain")
-        return Response(page, headers=headers, media_type="text/html")
+        return Response(page, headers=HEADERS, media_type="text/html")
 
     @app.websocket("/session")
     async def session(socket: WebSocket) -> None:
@@ -412,37 +383,10 @@ def application(stage: Stage, options: Serving) -> "FastAPI":
 def server_of(stage: Stage, options: Serving) -> "tuple[uvicorn.Server, sockets.socket, str]":
     """A server that is not running yet, the socket it is to be run on, and the page's address. Raises SakiyomiError
     for an address that cannot be had."""
-    at_least("--port", options.port, 0)
-    at_most("--port", options.port, 65535)
     at_least("--visitors", options.visitors, 1)
     at_least("--idle", options.idle, 1)
     at_least("--seed", options.seed, 0)
-    app = application(stage, options)
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise _not_installed(error) from error
-    family = sockets.AF_INET6 if ":" in options.host else sockets.AF_INET
-    try:
-        socket = sockets.create_server((options.host, options.port), family=family)
-    except OSError as error:
-        raise SakiyomiError(
-            f"cannot serve on {options.host} port {options.port}: {error.strerror or error}; another --port, or 0 for "
-            "any that is free"
-        ) from error
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        ws_max_size=1 << 16,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=1,
-    )
-    host = f"[{options.host}]" if family == sockets.AF_INET6 else options.host
-    return uvicorn.Server(config), socket, f"http://{host}:{socket.getsockname()[1]}/"
+    return server_for(application(stage, options), options.host, options.port)
 
 
 def serve(stage: Stage, options: Serving) -> None:
@@ -453,10 +397,6 @@ def serve(stage: Stage, options: Serving) -> None:
     console.print(f"{stage.name}, steered by {by}: {address}  (Ctrl-C ends)", markup=False, soft_wrap=True)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[socket])
-
-
-def _not_installed(error: ImportError) -> SakiyomiError:
-    return SakiyomiError(f"the steering page cannot be served ({error}): pip install 'sakiyomi[serve]'")
 
 
 def _within(value: float, low: float, high: float) -> float:
