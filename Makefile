@@ -20,6 +20,8 @@ bench: .venv/ready
 	$(PY) -m benchmarks.teach_an_arm
 	$(PY) -m benchmarks.imagine_a_push
 	$(PY) -m benchmarks.steer_a_character
+	$(PY) -m benchmarks.find_surprises
+	$(PY) -m benchmarks.latent
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -40,3 +41,16 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def spent(folder: Path, training: Callable[[], object]) -> None:
+    """Train, unless that was done, and write down what it took: seconds by the clock, and of the processor's time."""
+    if not (folder / "cost.json").exists():
+        begin, busy = time.perf_counter(), time.process_time()
+        training()
+        took = {"seconds": time.perf_counter() - begin, "processor_seconds": time.process_time() - busy}
+        write_atomic(folder / "cost.json", json.dumps({**took, "threads": torch.get_num_threads()}).encode())
+
+
+def cost(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "cost.json").read_bytes())

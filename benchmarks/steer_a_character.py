@@ -10,7 +10,6 @@ recordings are BVH files of walks and runs, a folder or .zip that SAKIYOMI_MOCAP
 """
 
 import copy
-import json
 import os
 import statistics
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import measure, plain
+from benchmarks.common import cost, measure, plain, spent
 from benchmarks.motion_page import write_page, write_readme_rows
 from benchmarks.published_mvae import PublishedMVAE, published_losses
 from benchmarks.steering import cannot, measure_page, served
@@ -59,7 +58,7 @@ from sakiyomi.train import train
 from sakiyomi.views import motion
 from sakiyomi.views.plots import schedule_comparison
 from sakiyomi.walk import character_of, random_walk
-from sakiyomi.watch import warnings
+from sakiyomi.watchdog import warnings
 
 RESULTS, RUNS, DOCS = Path("benchmarks/results/motion"), Path("runs/bench"), Path("docs")
 MOCAP = Path(os.environ.get("SAKIYOMI_MOCAP", "data/public/bandai-namco-2"))
@@ -174,19 +173,6 @@ def steered_motion(controller: Controller) -> dict[str, Any]:
         score_rollouts(done.poses[:, ~apart].transpose(0, 1), reference_of(store), protocol) if share.value < 1 else {}
     )
     return plain({**whole, "fell apart": fell})
-
-
-def spent(folder: Path, training: Callable[[], object]) -> None:
-    """Train, unless that was done, and write down what it took: seconds by the clock, and of the processor's time."""
-    if not (folder / "cost.json").exists():
-        begin, busy = time.perf_counter(), time.process_time()
-        training()
-        took = {"seconds": time.perf_counter() - begin, "processor_seconds": time.process_time() - busy}
-        write_atomic(folder / "cost.json", json.dumps({**took, "threads": torch.get_num_threads()}).encode())
-
-
-def cost(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "cost.json").read_bytes())
 
 
 def speed_part() -> dict[str, Any]:
