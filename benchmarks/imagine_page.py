@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import table
+from benchmarks.page import put_between, table
 from sakiyomi.files import write_atomic
 
-BEGIN, END = "<!-- imagined: begin -->", "<!-- imagined: end -->"
 HEAD = """# Benchmarks: imagining
 
 Written by `python -m benchmarks.imagine_a_push` (`make bench`) from the figures in `benchmarks/results/imagine`. PSNR
@@ -57,9 +56,7 @@ def write_readme_rows(results: Path, readme: Path) -> None:
         "seconds of training on threads",
         "PSNR, dB: mean / best of 20 / last frame copied",
     )
-    before, rest = readme.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    write_atomic(readme, f"{before}{BEGIN}\n{table(header, rows)}{END}{after}".encode())
+    put_between(readme, "imagined", table(header, rows))
 
 
 def _pushes(found: dict[str, Any]) -> str:

@@ -1,13 +1,10 @@
 """docs/latent-benchmarks.md and the README's rows, from benchmarks/results/latent: nothing there is typed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import table
-from sakiyomi.files import write_atomic
+from benchmarks.page import found_in, put_between, table, write_parts
 
-BEGIN, END = "<!-- drawn: begin -->", "<!-- drawn: end -->"
 HEAD = """# Benchmarks: latent spaces
 
 Written by `python -m benchmarks.latent` (`make bench`) from the figures in `benchmarks/results/latent`. Pictures:
@@ -18,7 +15,6 @@ pictures. One training a row: they do not cover the luck of a training.
 
 def write_page(results: Path, path: Path) -> None:
     """Write the page from whichever parts have been measured."""
-    text = [HEAD]
     writers = {
         "nll": _nll,
         "cvae": _cvae,
@@ -27,18 +23,13 @@ def write_page(results: Path, path: Path) -> None:
         "photos": _photos,
         "browser": _browser,
     }
-    for name, write in writers.items():
-        found = _found(results, name)
-        if found:
-            machine = ", ".join(f"{k} {v}" for k, v in found.pop("machine").items())
-            text += [write(found), f"`python -m benchmarks.latent {name}` on {machine}\n"]
-    write_atomic(path, "\n".join(text).encode())
+    write_parts(HEAD, writers, results, path, "latent")
 
 
 def write_readme_rows(results: Path, readme: Path) -> None:
     """Put the measured presets between the README's two marks."""
     rows = []
-    nll, cvae, style = (_found(results, name) for name in ("nll", "cvae", "style"))
+    nll, cvae, style = (found_in(results, name) for name in ("nll", "cvae", "style"))
     if nll:
         nats = nll["nll"]["coin flips, seed 0"]["nats"]
         told = f"{nats:.1f} nats a picture, by 200 importance samples"
@@ -48,15 +39,8 @@ def write_readme_rows(results: Path, readme: Path) -> None:
         if style:
             told += f"; nearer to its own hand than to {style['other sources further away']['mean']:.1%} of others"
         rows.append(("`mnist`", "`sakiyomi train mnist`", _cost(cvae), told))
-    before, rest = readme.read_text().split(BEGIN)
-    _, after = rest.split(END)
     rendered = table(("preset", "command", "training", "what came of it"), rows)
-    write_atomic(readme, f"{before}{BEGIN}\n{rendered}{END}{after}".encode())
-
-
-def _found(results: Path, name: str) -> dict[str, Any]:
-    path = results / f"{name}.json"
-    return json.loads(path.read_bytes()) if path.exists() else {}
+    put_between(readme, "drawn", rendered)
 
 
 def _cost(found: dict[str, Any]) -> str:

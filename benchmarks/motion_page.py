@@ -1,13 +1,11 @@
 """docs/motion-benchmarks.md and the README's rows, from benchmarks/results/motion: nothing there is typed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import table
+from benchmarks.page import found_in, put_between, table
 from sakiyomi.files import write_atomic
 
-BEGIN, END = "<!-- steered: begin -->", "<!-- steered: end -->"
 HEAD = """# Benchmarks: characters
 
 Written by `python -m benchmarks.steer_a_character` (`make bench`) from the figures in `benchmarks/results/motion`.
@@ -27,7 +25,7 @@ def write_page(results: Path, path: Path) -> None:
     text = [HEAD]
     writers = {"round-trip": _round_trip, "walk": _walk, **dict.fromkeys(CONTROLLERS, _controller)}
     for name, write in {**writers, "speed": _speed, "steering": _steering, "generated": _generated}.items():
-        found = _found(results, name)
+        found = found_in(results, name)
         if found:
             machine = ", ".join(f"{k} {v}" for k, v in found.pop("machine").items())
             title = f"## {CONTROLLERS[name]}\n\n" if name in CONTROLLERS else ""
@@ -38,7 +36,7 @@ def write_page(results: Path, path: Path) -> None:
 def write_readme_rows(results: Path, readme: Path) -> None:
     """Put the measured presets between the README's two marks."""
     rows = []
-    walk = _found(results, "walk")
+    walk = found_in(results, "walk")
     for name in ("walk", "walk-forced"):
         if name in walk:
             scores = walk[name]["scores"]
@@ -51,21 +49,14 @@ def write_readme_rows(results: Path, readme: Path) -> None:
         "joystick": ("turn_seconds", "faces a new heading after {} s"),
     }
     for name, (score, told) in judged.items():
-        found = _found(results, name)
+        found = found_in(results, name)
         if found:
             scores = found["scores"]
             value = _percent(scores, score) if scores[score]["unit"] == "rate" else _value(scores, score)
             run = f"{name}-walker"
             rows.append((f"`{run}`", f"`sakiyomi train {run}`", _cost(found), told.format(value)))
-    before, rest = readme.read_text().split(BEGIN)
-    _, after = rest.split(END)
     rendered = table(("preset", "command", "training", "what came of it"), rows)
-    write_atomic(readme, f"{before}{BEGIN}\n{rendered}{END}{after}".encode())
-
-
-def _found(results: Path, name: str) -> dict[str, Any]:
-    path = results / f"{name}.json"
-    return json.loads(path.read_bytes()) if path.exists() else {}
+    put_between(readme, "steered", rendered)
 
 
 def _round_trip(found: dict[str, Any]) -> str:

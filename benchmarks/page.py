@@ -1,7 +1,7 @@
 """docs/benchmarks.md and its pictures, from the figures in benchmarks/results: nothing on that page is typed."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,40 @@ from sakiyomi.scores.protocol import Score
 from sakiyomi.views.plots import success_against_demonstrations
 
 CONDITIONS = ("taught", "untaught", "blind", "light", "camera", "distractor", "moved")
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.teach_an_arm` (`make bench`) from the figures in `benchmarks/results`. Success: the
 cube is at least 8 cm above its rest for 0.5 s at any step of the episode; 50 trials a condition; intervals are
 Wilson's, 95 %. Places: the five taught ones, or between two neighbouring ones, within 1 cm of the middle.
 """
+
+
+def found_in(results: Path, name: str) -> dict[str, Any]:
+    """What a part left; nothing where it was not measured."""
+    path = results / f"{name}.json"
+    return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+def write_parts(
+    head: str, writers: Mapping[str, Callable[[dict[str, Any]], str]], results: Path, path: Path, module: str
+) -> None:
+    """A page of those parts that have been measured, each with the command that measures it and the machine it ran
+    on."""
+    text = [head]
+    for name, write in writers.items():
+        found = found_in(results, name)
+        if found:
+            machine = ", ".join(f"{k} {v}" for k, v in found.pop("machine").items())
+            text += [write(found), f"`python -m benchmarks.{module} {name}` on {machine}\n"]
+    write_atomic(path, "\n".join(text).encode())
+
+
+def put_between(readme: Path, mark: str, rendered: str) -> None:
+    """Put a table between two marks of the README, `<!-- MARK: begin -->` and `end`."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, rest = readme.read_text().split(begin)
+    _, after = rest.split(end)
+    write_atomic(readme, f"{before}{begin}\n{rendered}{end}{after}".encode())
 
 
 def write_page(results: Path, path: Path) -> None:
@@ -64,9 +91,7 @@ def write_readme_table(results: Path, readme: Path) -> None:
         else:
             rows += [_readme_row(preset, "32x32", [result]) for preset, result in found.items()]
     header = ("preset", "data", "command", "seconds of training on threads", "success: taught / untaught / blind")
-    before, rest = readme.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    write_atomic(readme, f"{before}{BEGIN}\n{table(header, rows)}{END}{after}".encode())
+    put_between(readme, "measured", table(header, rows))
 
 
 def _readme_row(preset: str, pictures: str, results: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -4,10 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import table
-from sakiyomi.files import write_atomic
+from benchmarks.page import put_between, table, write_parts
 
-BEGIN, END = "<!-- surprised: begin -->", "<!-- surprised: end -->"
 HEAD = """# Benchmarks: surprise
 
 Written by `python -m benchmarks.find_surprises` (`make bench`) from the figures in `benchmarks/results/surprise`.
@@ -17,7 +15,6 @@ Intervals are 95 %, Wilson's of shares. One training a row: they do not cover th
 
 def write_page(results: Path, path: Path) -> None:
     """Write the page from whichever parts have been measured."""
-    text = [HEAD]
     writers = {
         "nab": _nab,
         "false-alarms": _false_alarms,
@@ -25,13 +22,7 @@ def write_page(results: Path, path: Path) -> None:
         "arm": _arm,
         "series": _series,
     }
-    for name, write in writers.items():
-        file = results / f"{name}.json"
-        if file.exists():
-            found = json.loads(file.read_bytes())
-            machine = ", ".join(f"{k} {v}" for k, v in found.pop("machine").items())
-            text += [write(found), f"`python -m benchmarks.find_surprises {name}` on {machine}\n"]
-    write_atomic(path, "\n".join(text).encode())
+    write_parts(HEAD, writers, results, path, "find_surprises")
 
 
 def write_readme_rows(results: Path, readme: Path) -> None:
@@ -57,9 +48,7 @@ def write_readme_rows(results: Path, readme: Path) -> None:
         )
     if "streaming" in found:
         rows.append(("one value, streaming", f"{found['streaming']['ms: median']:.2f} ms on one thread"))
-    before, rest = readme.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    write_atomic(readme, f"{before}{BEGIN}\n{table(('what', 'measured'), rows)}{END}{after}".encode())
+    put_between(readme, "surprised", table(("what", "measured"), rows))
 
 
 def _nab(found: dict[str, Any]) -> str:

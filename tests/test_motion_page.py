@@ -8,7 +8,7 @@ import pytest
 from gliding import gliding
 
 from benchmarks.common import plain
-from benchmarks.motion_page import BEGIN, END, write_page, write_readme_rows
+from benchmarks.motion_page import write_page, write_readme_rows
 from sakiyomi.agents import ppo
 from sakiyomi.control import TASKS, Controller, ControllerJob, evaluate_controller, task_of
 from sakiyomi.evaluate_walk import HowWalked, evaluate_walk
@@ -16,6 +16,7 @@ from sakiyomi.rollout import load
 from sakiyomi.worlds.character import CharacterWorld
 
 MACHINE = {"machine": {"processor": "x86", "cores": "2"}}
+BEGIN, END = "<!-- steered: begin -->", "<!-- steered: end -->"
 COST = {"seconds": 90.0, "processor_seconds": 120.0, "threads": 2}
 ROUND_TRIP = {
     **{"files": 50, "frames": 9000, "lost": 0},

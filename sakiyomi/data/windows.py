@@ -140,7 +140,8 @@ class Windows:
     def batch(self, picks: list[int]) -> Batch:
         """The windows with these numbers, in this order, padded to the longest window of the split."""
         chosen = [self.windows[i] for i in picks]
-        mask = torch.tensor([[float(t < w.steps) for t in range(self.steps)] for w in chosen])
+        real = np.arange(self.steps) < np.array([[window.steps] for window in chosen])
+        mask = torch.from_numpy(real.astype(np.float32))
         inputs, targets = {}, {}
         for stream in self.streams:
             target = target_stream(self.store, stream)

@@ -9,6 +9,7 @@ The law, tested for every entry of MODELS: `unroll` over a sequence equals `step
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -135,6 +136,20 @@ class Draws(Protocol):
     def draw(self, z: Tensor, given: Streams) -> Streams:
         """z [..., Z] and the conditions [..., of a step] -> the mean picture, `image` [..., C, H, W] in 0..1."""
         ...
+
+
+def wide_as_recorded(config: Any, width: str, streams: Mapping[str, Stream], stream: str) -> Any:
+    """For `Fitted`: the Config whose field `width`, where it is 0, says how wide the recorded stream is."""
+    if getattr(config, width) or stream not in streams:
+        return config
+    return replace(config, **{width: streams[stream].shape[0]})
+
+
+def known_width(config: Any, width: str) -> int:
+    """The field `width` of a Config. Raises SakiyomiError where it is still left to the recordings."""
+    if getattr(config, width) < 1:
+        raise SakiyomiError(f"--model.{width} is {getattr(config, width)}; without recordings to ask it must be told")
+    return getattr(config, width)
 
 
 def device_of(model: Imaginative) -> torch.device:

@@ -10,7 +10,7 @@ It has no memory: time is a second axis of the batch, and the state is empty.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,10 +18,9 @@ from torch.nn import functional
 
 from sakiyomi.data.episodes import Stream
 from sakiyomi.data.windows import Batch
-from sakiyomi.errors import SakiyomiError
 from sakiyomi.layers.coder import Activation, Decoder, Encoder, Network
 from sakiyomi.layers.gaussian import Gaussian
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, known_width, one_step, wide_as_recorded
 from sakiyomi.schedules import Progress
 
 
@@ -56,11 +55,9 @@ class CVAE(SequenceModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if config.labels < 1:
-            raise SakiyomiError(f"--model.labels is {config.labels}; without recordings to ask it must be told")
         self.config, self.latent = config, config.latent
         shape = (config.colours, config.height, config.width)
-        self.shapes = {"image": shape, "label": (config.labels,)}
+        self.shapes = {"image": shape, "label": (known_width(config, "labels"),)}
         network, activation, labels = config.network, config.activation, config.labels
         self.encoder = Encoder(shape, config.layers, 2 * config.latent, network, activation, labels)
         self.decoder = Decoder(shape, config.layers, config.latent, network, activation, labels)
@@ -68,9 +65,7 @@ class CVAE(SequenceModel):
     @staticmethod
     def fitted(config: Config, streams: Mapping[str, Stream]) -> Config:
         """The Config with as many labels as were recorded where it leaves that open."""
-        if config.labels or "label" not in streams:
-            return config
-        return replace(config, labels=streams["label"].shape[0])
+        return wide_as_recorded(config, "labels", streams, "label")
 
     def initial(self, batch_size: int) -> State:
         return {}

@@ -9,7 +9,7 @@ deviation learns from the likelihood, on what the LSTM remembers and without a s
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,16 @@ from torch.nn import functional
 
 from sakiyomi.data.episodes import Stream
 from sakiyomi.data.windows import Batch
-from sakiyomi.errors import SakiyomiError
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step, squared_error
+from sakiyomi.models.base import (
+    SequenceModel,
+    State,
+    Streams,
+    expect,
+    known_width,
+    one_step,
+    squared_error,
+    wide_as_recorded,
+)
 from sakiyomi.schedules import Progress
 
 
@@ -39,10 +47,8 @@ class Forecaster(SequenceModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if config.channels < 1:
-            raise SakiyomiError(f"--model.channels is {config.channels}; without recordings to ask it must be told")
         self.config = config
-        self.shapes = {"value": (config.channels,)}
+        self.shapes = {"value": (known_width(config, "channels"),)}
         self.lstm = nn.LSTM(config.channels, config.hidden, batch_first=True)
         self.change = nn.Linear(config.hidden, config.channels)
         self.deviation = nn.Sequential(
@@ -52,9 +58,7 @@ class Forecaster(SequenceModel):
     @staticmethod
     def fitted(config: Config, streams: Mapping[str, Stream]) -> Config:
         """The Config with as many channels as were recorded where it leaves that open."""
-        if config.channels or "value" not in streams:
-            return config
-        return replace(config, channels=streams["value"].shape[0])
+        return wide_as_recorded(config, "channels", streams, "value")
 
     def initial(self, batch_size: int) -> State:
         zeros = self.change.weight.new_zeros(batch_size, self.config.hidden)

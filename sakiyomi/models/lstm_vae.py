@@ -7,17 +7,16 @@ There each step has a latent of its own, here the whole window has one; the idea
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sakiyomi.data.episodes import Stream
 from sakiyomi.data.windows import Batch
-from sakiyomi.errors import SakiyomiError
 from sakiyomi.layers.gaussian import Gaussian
 from sakiyomi.layers.sliding import WindowReader, WindowWriter, beginning, slide, tiles
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, known_width, one_step, wide_as_recorded
 from sakiyomi.schedules import Progress
 
 
@@ -44,19 +43,15 @@ class LSTMVAE(SequenceModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if config.channels < 1:
-            raise SakiyomiError(f"--model.channels is {config.channels}; without recordings to ask it must be told")
         self.config, self.warmup = config, config.window - 1
-        self.shapes = {"value": (config.channels,)}
+        self.shapes = {"value": (known_width(config, "channels"),)}
         self.encoder = WindowReader(config.channels, config.hidden, 2 * config.latent)
         self.decoder = WindowWriter(config.latent, config.hidden, config.channels)
 
     @staticmethod
     def fitted(config: Config, streams: Mapping[str, Stream]) -> Config:
         """The Config with as many channels as were recorded where it leaves that open."""
-        if config.channels or "value" not in streams:
-            return config
-        return replace(config, channels=streams["value"].shape[0])
+        return wide_as_recorded(config, "channels", streams, "value")
 
     def initial(self, batch_size: int) -> State:
         """`window` [B, W, C], the last values, and `seen` [B, 1], how many of them there were."""

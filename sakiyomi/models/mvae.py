@@ -12,7 +12,7 @@ frame, as published, on what `frames` gives; `loss` gives the same losses at onc
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from sakiyomi.data.episodes import Stream
 from sakiyomi.data.windows import Batch
-from sakiyomi.errors import SakiyomiError, unknown
-from sakiyomi.models.base import SequenceModel, State, Streams, expect
+from sakiyomi.errors import unknown
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, known_width, wide_as_recorded
 from sakiyomi.schedules import Progress
 
 MIXTURES = ("experts", "plain", "specialists", "vq")
@@ -65,12 +65,10 @@ class MVAE(SequenceModel):
             raise unknown("mixture", config.mixture, MIXTURES)
         if config.reduction not in ("sum", "mean"):
             raise unknown("reduction", config.reduction, ("sum", "mean"))
-        if config.pose < 1:
-            raise SakiyomiError(f"--model.pose is {config.pose}; without recordings to ask it must be told")
         self.config, self.past = config, 1
         self.inputs: tuple[str, ...] = ("pose",)
         self.outputs: tuple[str, ...] = ("pose",)
-        self.shapes = {"pose": (config.pose,)}
+        self.shapes = {"pose": (known_width(config, "pose"),)}
         self.latent = {"specialists": config.latent + 1, "vq": config.codes}.get(config.mixture, config.latent)
         self.noise = (self.latent,)
         self.encoder = Encoder(config)
@@ -83,9 +81,7 @@ class MVAE(SequenceModel):
     @staticmethod
     def fitted(config: Config, streams: Mapping[str, Stream]) -> Config:
         """The Config with the width of recorded poses where it leaves that open."""
-        if config.pose or "pose" not in streams:
-            return config
-        return replace(config, pose=streams["pose"].shape[0])
+        return wide_as_recorded(config, "pose", streams, "pose")
 
     def initial(self, batch_size: int) -> State:
         """`pose`: the one it expects."""

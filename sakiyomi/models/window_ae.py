@@ -8,16 +8,15 @@ has just read, as the whole window has it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sakiyomi.data.episodes import Stream
 from sakiyomi.data.windows import Batch
-from sakiyomi.errors import SakiyomiError
 from sakiyomi.layers.sliding import beginning, slide, tiles
-from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step
+from sakiyomi.models.base import SequenceModel, State, Streams, expect, known_width, one_step, wide_as_recorded
 from sakiyomi.schedules import Progress
 
 
@@ -44,10 +43,8 @@ class WindowAE(SequenceModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        if config.channels < 1:
-            raise SakiyomiError(f"--model.channels is {config.channels}; without recordings to ask it must be told")
         self.config, self.warmup = config, config.window - 1
-        self.shapes = {"value": (config.channels,)}
+        self.shapes = {"value": (known_width(config, "channels"),)}
         width = config.window * config.channels
         self.encoder = nn.Sequential(
             nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, config.latent)
@@ -58,9 +55,7 @@ class WindowAE(SequenceModel):
     @staticmethod
     def fitted(config: Config, streams: Mapping[str, Stream]) -> Config:
         """The Config with as many channels as were recorded where it leaves that open."""
-        if config.channels or "value" not in streams:
-            return config
-        return replace(config, channels=streams["value"].shape[0])
+        return wide_as_recorded(config, "channels", streams, "value")
 
     def initial(self, batch_size: int) -> State:
         """`window` [B, W, C], the last values, and `seen` [B, 1], how many of them there were."""
