@@ -21,7 +21,7 @@ and an alarm at a false-alarm rate r is a score of at least -log10(r), whatever 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -31,18 +31,17 @@ import numpy as np
 import torch
 from scipy.signal import lfilter
 from torch import Tensor
-from torch.nn import functional
 
+from sakiyomi.comparing import Compared, Past, compare, compared_with, encoded, joined, some_of
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.windows import Windows
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.files import write_atomic
-from sakiyomi.models import SequenceModel, State, Streams
+from sakiyomi.models import State, Streams
 from sakiyomi.rollout import Trained
 from sakiyomi.scores.normality import Normal, Place, Tail, length
 
 STILL, TYPICAL = 24, 1.0  # steps over which too little change is told; the mean length of a change before the first
-CHUNK = 256  # steps that are unrolled at once
 FOLDS = 5
 LEAST = 50  # steps of normal data, or there is nothing to calibrate on
 
@@ -60,34 +59,6 @@ class Settings:
     """Too little change is strange, too, such as a sensor that says the same for ever."""
     cells: int = 4
     """Pictures are compared cell by cell, so many along each side."""
-
-
-@dataclass(frozen=True)
-class Past:
-    """What came before, as far as the next step is judged by it."""
-
-    prediction: Streams
-    """The last, [1, 1, ...]."""
-    seen: Streams
-    """The last, [1, 1, ...]."""
-    vectors: dict[str, np.ndarray]
-    """The last two of each, [2, F]."""
-    motion: np.ndarray
-    """What the last prediction but one said would change, [1, M]."""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """T steps as they are judged."""
-
-    vectors: dict[str, np.ndarray]
-    """[T, F] each"""
-    before: dict[str, np.ndarray]
-    """What came before each, [T, P]."""
-    said: np.ndarray
-    """What the model had said before each, where its numbers are not pictures, [T, D]."""
-    expected: Streams
-    """What it says of these steps, [1, T, ...]."""
 
 
 @dataclass(frozen=True)
@@ -179,19 +150,19 @@ class Surprise:
         """
         settings = settings or Settings()
         _check(settings)
-        every = [_compared(trained, recording, settings) for recording in recordings]
+        every = [compared_with(trained, recording, settings.cells) for recording in recordings]
         lengths = [len(one.said) for one in every]
         if sum(lengths) < LEAST:
             raise SakiyomiError(
                 f"{sum(lengths)} steps of normal data after warming up ({trained.model.warmup + 1} a recording): too "
                 f"few to tell what is normal, at least {LEAST}; give more or longer recordings"
             )
-        whole = _joined(every)
+        whole = joined(every)
         fold = np.arange(len(whole.said)) * FOLDS // len(whole.said)
         white = {name: np.zeros_like(whole.vectors[name.split(".")[0]]) for name in _names(whole)}
         for number in range(FOLDS):
-            place, normals = _normals(_some(whole, fold != number))
-            for name, values in _whitened(place, normals, _some(whole, fold == number)).items():
+            place, normals = _normals(some_of(whole, fold != number))
+            for name, values in _whitened(place, normals, some_of(whole, fold == number)).items():
                 white[name][fold == number] = values
         cuts = np.cumsum(lengths)[:-1]
         apart = {name: np.split(values, cuts) for name, values in white.items()}
@@ -213,7 +184,7 @@ class Surprise:
     def step(self, observation: Mapping[str, np.ndarray], watching: Watching) -> tuple[Reading, Watching]:
         """One step of every stream in its own unit ([C]; pictures uint8 [H, W, 3]). What is not finite is an alarm, and
         the model goes on from what it expected. Raises SakiyomiError for a missing stream."""
-        seen = _encoded(self.trained, {name: np.asarray(value)[None] for name, value in observation.items()})
+        seen = encoded(self.trained, {name: np.asarray(value)[None] for name, value in observation.items()})
         broken = not all(bool(value.isfinite().all()) for value in seen.values())
         if broken:
             seen = {name: _or_expected(name, value, watching.past) for name, value in seen.items()}
@@ -221,7 +192,7 @@ class Surprise:
         prediction, state = model.step({name: value[0] for name, value in seen.items()}, watching.state)
         prediction = {name: value[:, None] for name, value in prediction.items()}
         counts = watching.steps > model.warmup
-        compared, past = _compare(model, prediction, seen, watching.past, self.settings, 0 if counts else 1)
+        compared, past = compare(model, prediction, seen, watching.past, self.settings.cells, 0 if counts else 1)
         watching = replace(watching, state=state, past=past, steps=watching.steps + 1)
         if not counts:
             return Reading(math.inf if broken else 0.0, broken, {}), watching
@@ -241,7 +212,7 @@ class Surprise:
     def read(self, recording: Mapping[str, np.ndarray]) -> Readings:
         """A whole recording at once: stream -> values [T, ...] in its own unit, all finite; the scores that `step`
         gives."""
-        compared = _compared(self.trained, recording, self.settings)
+        compared = compared_with(self.trained, recording, self.settings.cells)
         quiet = np.zeros(len(next(iter(recording.values()))) - len(compared.said))
         signals = _signals(_whitened(self.place, self.normals, compared), self.settings)
         told = {name: self.tails[name].surprise(values) for name, values in signals.items()}
@@ -327,135 +298,10 @@ def _check(settings: Settings) -> None:
         raise SakiyomiError(f"{settings.cells} cells along a picture's side; it must be at least 1")
 
 
-def _encoded(trained: Trained, recording: Mapping[str, np.ndarray]) -> Streams:
-    """Values [T, ...] in their units -> [1, T, ...] as the model reads them."""
-    for name in trained.model.inputs:
-        if name not in recording:
-            raise SakiyomiError(
-                f"the model reads {list(trained.model.inputs)}, what came has {sorted(recording)}: {name!r} is missing"
-            )
-    return {
-        name: trained.normalizer.encode(name, torch.from_numpy(np.ascontiguousarray(recording[name])))[None]
-        for name in trained.model.inputs
-    }
-
-
 def _or_expected(name: str, value: Tensor, past: Past | None) -> Tensor:
     """What was seen [1, 1, ...], or where that is not finite what was expected, or nothing at all."""
     expected = past.prediction.get(name) if past else None
     return torch.where(value.isfinite(), value, torch.zeros_like(value) if expected is None else expected)
-
-
-@torch.inference_mode()
-def _compared(trained: Trained, recording: Mapping[str, np.ndarray], settings: Settings) -> Compared:
-    """Every step that counts of a recording; `expected` is of all steps, NaN where nothing was said. In chunks, so that
-    memory is bounded by the recording's."""
-    model = trained.model
-    steps = {len(values) for values in recording.values()}
-    if len(steps) != 1:
-        raise SakiyomiError(f"the streams of a recording have {sorted(steps)} steps; resample them to one clock")
-    total, first = steps.pop(), model.warmup + 1
-    if total <= first:
-        raise SakiyomiError(
-            f"a recording of {total} steps is too short: the model needs {first} before it can say anything; "
-            "give a longer one, or train a model of shorter windows"
-        )
-    state, past, parts = model.initial(1), None, []
-    for begin in range(0, total, CHUNK):
-        seen = _encoded(trained, {name: values[begin : begin + CHUNK] for name, values in recording.items()})
-        for name, value in seen.items():
-            if not bool(value.isfinite().all()):
-                raise SakiyomiError(f"stream {name!r} holds values that are not finite; repair it, or use `step`")
-        prediction, state = model.unroll(seen, state)
-        compared, past = _compare(model, prediction, seen, past, settings, max(0, first - begin))
-        parts.append(compared)
-    whole = _joined(parts)
-    return replace(_some(whole, np.arange(total) >= first), expected=whole.expected)
-
-
-def _compare(
-    model: SequenceModel, prediction: Streams, seen: Streams, past: Past | None, settings: Settings, idle: int
-) -> tuple[Compared, Past]:
-    """T steps and what came before them; the first `idle` do not count yet. `prediction` and `seen` are [1, T, ...]."""
-    if past is None:
-        past = _nothing(model, prediction, seen, settings)
-    said = {name: torch.cat((past.prediction[name], value[:, :-1]), 1) for name, value in prediction.items()}
-    last = {name: torch.cat((past.seen[name], value[:, :-1]), 1) for name, value in seen.items()}
-    expected = said if model.ahead else prediction
-    vectors = _vectors(model, expected, prediction, seen, settings)
-    for vector in vectors.values():
-        vector[:idle] = 0
-    moves = [name for name in model.outputs if seen[name].dim() == 3]
-    motion = _flat([said[name] - last[name] for name in moves], len(next(iter(vectors.values()))))
-    motions = np.concatenate((past.motion, motion))
-    before, kept = {}, {}
-    for name, vector in vectors.items():
-        known = np.concatenate((past.vectors[name], vector))
-        kept[name] = known[-2:]
-        asked = () if name == "latent" or name not in moves else (motions[1:], motions[:-1])
-        before[name] = np.concatenate((known[1:-1], known[:-2], *asked, np.ones((len(vector), 1))), 1)
-    words = [value for name, value in said.items() if name not in model.outputs or name in moves]
-    told = np.concatenate((_flat(words, len(motion)), motion, np.abs(motion)), 1)
-    after = Past(_last(prediction), _last(seen), kept, motions[-1:])
-    return Compared(vectors, before, told, expected), after
-
-
-def _vectors(
-    model: SequenceModel, expected: Streams, prediction: Streams, seen: Streams, settings: Settings
-) -> dict[str, np.ndarray]:
-    """What was expected of T steps and what was seen, [1, T, ...]: float64 [T, F] by name."""
-    vectors = {}
-    for name in model.outputs:
-        error = (seen[name] - expected[name])[0]
-        if error.dim() == 4:
-            size = (min(settings.cells, error.shape[-2]), min(settings.cells, error.shape[-1]))
-            error = functional.adaptive_avg_pool2d(error.square().mean(1), size).flatten(1).sqrt()
-        elif f"{name}.deviation" in expected:
-            error = error / expected[f"{name}.deviation"][0]
-        vectors[name] = error.double().numpy(force=True)
-    if "latent" in prediction:
-        vectors["latent"] = prediction["latent"][0].double().numpy(force=True)
-    return {name: np.nan_to_num(vector) for name, vector in vectors.items()}
-
-
-def _nothing(model: SequenceModel, prediction: Streams, seen: Streams, settings: Settings) -> Past:
-    """Before the first step: nothing was said, NaN; nothing was strange."""
-    said = {name: torch.full_like(value[:, :1], torch.nan) for name, value in prediction.items()}
-    first = {name: value[:, :1] for name, value in seen.items()}
-    vectors = _vectors(model, said, {name: value[:, :1] for name, value in prediction.items()}, first, settings)
-    width = sum(value.shape[2] for name, value in seen.items() if name in model.outputs and value.dim() == 3)
-    return Past(said, first, {name: np.zeros((2, v.shape[1])) for name, v in vectors.items()}, np.zeros((1, width)))
-
-
-def _flat(streams: Sequence[Tensor], steps: int) -> np.ndarray:
-    """[1, T, ...] each -> float64 [T, D], side by side; what was not said is 0."""
-    parts = [np.nan_to_num(value[0].flatten(1).double().numpy(force=True)) for value in streams]
-    return np.concatenate(parts, 1) if parts else np.zeros((steps, 0))
-
-
-def _last(streams: Streams) -> Streams:
-    return {name: value[:, -1:] for name, value in streams.items()}
-
-
-def _joined(parts: Sequence[Compared]) -> Compared:
-    first = parts[0]
-    return Compared(
-        {name: np.concatenate([part.vectors[name] for part in parts]) for name in first.vectors},
-        {name: np.concatenate([part.before[name] for part in parts]) for name in first.before},
-        np.concatenate([part.said for part in parts]),
-        {
-            name: torch.cat([part.expected[name] for part in parts], 1)
-            for name, value in first.expected.items()
-            if value.dim() == 3  # pictures would be kept for nothing
-        },
-    )
-
-
-def _some(whole: Compared, steps: np.ndarray) -> Compared:
-    """The steps where `steps`, bool [T], says so."""
-    vectors = {name: values[steps] for name, values in whole.vectors.items()}
-    before = {name: values[steps] for name, values in whole.before.items()}
-    return Compared(vectors, before, whole.said[steps], {})
 
 
 def _names(compared: Compared) -> list[str]:
