@@ -52,16 +52,24 @@ class Compared:
 
 
 def encoded(trained: Trained, recording: Mapping[str, np.ndarray]) -> Streams:
-    """Values [T, ...] in their units -> [1, T, ...] as the model reads them."""
+    """Values [T, ...] in their units -> [1, T, ...] as the model reads them, on its device."""
+    device = next(trained.model.parameters()).device
     for name in trained.model.inputs:
         if name not in recording:
             raise SakiyomiError(
                 f"the model reads {list(trained.model.inputs)}, what came has {sorted(recording)}: {name!r} is missing"
             )
-    return {
-        name: trained.normalizer.encode(name, torch.from_numpy(np.ascontiguousarray(recording[name])))[None]
-        for name in trained.model.inputs
-    }
+    found = {}
+    for name, shape in trained.model.shapes.items():
+        values = np.asarray(recording[name])
+        if values.ndim != 1 + len(shape) or values.dtype.kind not in "fiub":
+            raise SakiyomiError(
+                f"stream {name!r} came as {values.dtype} {list(values.shape)}; expected numbers, a first axis of time "
+                f"(not for one step), and then {len(shape)} more axes"
+            )
+        value = torch.from_numpy(np.ascontiguousarray(values)).to(device)
+        found[name] = trained.normalizer.encode(name, value)[None]
+    return found
 
 
 @torch.inference_mode()
@@ -133,7 +141,7 @@ def _vectors(
         vectors[name] = error.double().numpy(force=True)
     if "latent" in prediction:
         vectors["latent"] = prediction["latent"][0].double().numpy(force=True)
-    return {name: np.nan_to_num(vector) for name, vector in vectors.items()}
+    return {name: np.nan_to_num(vector, nan=1e6) for name, vector in vectors.items()}
 
 
 def _nothing(model: SequenceModel, prediction: Streams, seen: Streams, cells: int) -> Past:

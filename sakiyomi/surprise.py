@@ -20,6 +20,7 @@ is ranked once more by the same means, so that the score is
 and an alarm at a false-alarm rate r is a score of at least -log10(r), whatever the model and however many streams.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from sakiyomi.scores.normality import Normal, Place, Tail, length
 
 STILL, TYPICAL = 24, 1.0  # steps over which too little change is told; the mean length of a change before the first
 FOLDS = 5
+FAR, NEAR = 1e6, 20.0  # deviations: no number counts as further off, alone and in a mean, where it would stay long
 LEAST = 50  # steps of normal data, or there is nothing to calibrate on
 
 
@@ -82,7 +84,8 @@ class Reading:
     """-log10 of the chance of a step like this in normal operation; 0 while the model is warming up."""
     alarm: bool
     signals: dict[str, float]
-    """The same of each signal alone: `joints`, `image/5` (averaged over 5 steps), `latent`."""
+    """The same of each signal alone: `joints` (where it lies), `joints.change` (where it went), `joints/5` (mean over
+    5 steps), `joints.change.still` (too little change), `latent`."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ class Surprise:
     combined: Tail
     steps: int
     """Steps of normal data it was calibrated on."""
+    weights: str
+    """Digest of the model's weights: the calibration is theirs alone."""
 
     @property
     def threshold(self) -> float:
@@ -157,6 +162,7 @@ class Surprise:
                 f"{sum(lengths)} steps of normal data after warming up ({trained.model.warmup + 1} a recording): too "
                 f"few to tell what is normal, at least {LEAST}; give more or longer recordings"
             )
+        settings = _supported(settings, sum(lengths))
         whole = joined(every)
         fold = np.arange(len(whole.said)) * FOLDS // len(whole.said)
         white = {name: np.zeros_like(whole.vectors[name.split(".")[0]]) for name in _names(whole)}
@@ -172,7 +178,7 @@ class Surprise:
         signals = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         tails = {name: Tail.fit(values) for name, values in signals.items()}
         most = np.max([tails[name].surprise(values) for name, values in signals.items()], axis=0)
-        return cls(trained, settings, *_normals(whole), tails, Tail.fit(most), len(most))
+        return cls(trained, settings, *_normals(whole), tails, Tail.fit(most), len(most), digest(trained))
 
     def begin(self) -> Watching:
         """Before the first step."""
@@ -199,11 +205,12 @@ class Surprise:
         share = 1 / np.array(self.settings.spans)[:, None]
         means, sizes, signals = {}, {}, {}
         for name, white in _whitened(self.place, self.normals, compared).items():
-            means[name] = watching.means[name] * (1 - share) + white * share
+            near = np.clip(white, -NEAR, NEAR)
+            means[name] = watching.means[name] * (1 - share) + near * share
             for span, value in zip(self.settings.spans, length(means[name]), strict=True):
-                signals[_signal(name, span)] = value
+                signals[_signal(name, span)] = length(white)[0] if span == 1 else value
             if _may_be_still(name, self.settings):
-                sizes[name] = watching.sizes[name] + (float(length(white)[0]) - watching.sizes[name]) / STILL
+                sizes[name] = watching.sizes[name] + (float(length(near)[0]) - watching.sizes[name]) / STILL
                 signals[f"{name}.still"] = -sizes[name]
         told = {name: float(self.tails[name].surprise(np.array(value))) for name, value in signals.items()}
         score = math.inf if broken else float(self.combined.surprise(np.array(max(told.values()))))
@@ -221,7 +228,7 @@ class Surprise:
         expected, deviations = _in_units(self.trained, compared.expected)
         return Readings(scores, scores >= self.threshold, told, expected, deviations)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the calibration as JSON; the model stays in its run folder."""
         content = {
             "settings": self.settings,
@@ -230,18 +237,23 @@ class Surprise:
             "tails": {name: _plain(tail) for name, tail in self.tails.items()},
             "combined": _plain(self.combined),
             "steps": self.steps,
+            "weights": self.weights,
         }
-        write_atomic(path, msgspec.json.format(msgspec.json.encode(content)))
+        write_atomic(Path(path), msgspec.json.format(msgspec.json.encode(content)))
 
     @classmethod
-    def load(cls, path: Path, trained: Trained) -> "Surprise":
-        """Raises SakiyomiError for a file that is no calibration."""
+    def load(cls, path: str | Path, trained: Trained) -> "Surprise":
+        """Raises SakiyomiError for a file that is no calibration, and for one of other weights."""
+        path = Path(path)
         try:
             content = msgspec.json.decode(path.read_bytes(), type=_Content, dec_hook=_array)
-        except (OSError, msgspec.DecodeError, ValueError) as error:
+        except (OSError, msgspec.DecodeError, ValueError, KeyError) as error:
             raise SakiyomiError(f"{path} holds no calibration of surprise: {error}; learn it anew") from error
         c = content
-        return cls(trained, c.settings, c.place, c.normals, c.tails, c.combined, c.steps)
+        _check(c.settings)
+        if c.weights != digest(trained):
+            raise SakiyomiError(f"{path} was learned for other weights than this model's; learn it anew")
+        return cls(trained, c.settings, c.place, c.normals, c.tails, c.combined, c.steps, c.weights)
 
 
 class _Content(msgspec.Struct):
@@ -251,6 +263,23 @@ class _Content(msgspec.Struct):
     tails: dict[str, Tail]
     combined: Tail
     steps: int
+    weights: str
+
+
+def digest(trained: Trained) -> str:
+    """SHA-256 of a model's weights."""
+    found = hashlib.sha256()
+    for name, value in sorted(trained.model.state_dict().items()):
+        found.update(name.encode())
+        found.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _supported(settings: Settings, steps: int) -> Settings:
+    """The settings without those means that so many steps of normal data cannot rank: of N steps there are N / span
+    that do not overlap, and the rate asks for some of them."""
+    spans = tuple(span for span in settings.spans if span == min(settings.spans) or steps * settings.rate >= span)
+    return replace(settings, spans=spans, still=settings.still and steps * settings.rate >= STILL)
 
 
 def _array(kind: type, value: object) -> np.ndarray:
@@ -327,7 +356,7 @@ def _whitened(place: Place, normals: Mapping[str, Normal], compared: Compared) -
     for name, vectors in compared.vectors.items():
         found[name] = normals[name].whitened(vectors, np.zeros((len(vectors), 0)), numbers)
         found[f"{name}.change"] = normals[f"{name}.change"].whitened(vectors, compared.before[name], numbers)
-    return found
+    return {name: np.clip(np.nan_to_num(values, nan=FAR), -FAR, FAR) for name, values in found.items()}
 
 
 def _signals(white: Mapping[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
@@ -338,7 +367,8 @@ def _signals(white: Mapping[str, np.ndarray], settings: Settings) -> dict[str, n
             signals[_signal(name, span)] = length(_averaged(vectors, span))
         if _may_be_still(name, settings):
             start = np.array([(1 - 1 / STILL) * TYPICAL])
-            signals[f"{name}.still"] = -lfilter([1 / STILL], [1, 1 / STILL - 1], length(vectors), zi=start)[0]
+            near = length(np.clip(vectors, -NEAR, NEAR))
+            signals[f"{name}.still"] = -lfilter([1 / STILL], [1, 1 / STILL - 1], near, zi=start)[0]
     return signals
 
 
@@ -349,7 +379,8 @@ def _may_be_still(name: str, settings: Settings) -> bool:
 
 def _averaged(white: np.ndarray, span: int) -> np.ndarray:
     """Vectors [T, F] over a span: an exponential mean of the past that begins with nothing strange."""
-    return white if span == 1 else np.asarray(lfilter([1 / span], [1, 1 / span - 1], white, axis=0))
+    near = np.clip(white, -NEAR, NEAR)
+    return white if span == 1 else np.asarray(lfilter([1 / span], [1, 1 / span - 1], near, axis=0))
 
 
 def _signal(name: str, span: int) -> str:

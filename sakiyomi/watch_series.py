@@ -43,6 +43,7 @@ JOIN = 3.0  # periods between two alarms that are one
 TOLD = 12  # alarms that are printed
 TABLE = "a text table of the sensor's values"
 ENOUGH = 10  # false alarms in the normal data, or their rate is a guess
+BLOCKS = 200
 RATES = (0.01, 0.001)  # false-alarm rates that an evaluation tries
 
 
@@ -102,7 +103,7 @@ class SeriesWatched:
 
 def recordings(trained: Trained, store: EpisodeStore, split: str) -> Iterator[Recorded]:
     """The stretches of a split that are long enough for the model. Raises SakiyomiError when there is none."""
-    data = replace(trained.job.data, steps=trained.model.warmup + 2, episodes=0, skip_short=True)
+    data = replace(trained.job.data, steps=trained.model.warmup + 2, episodes=0, stride=10**9, skip_short=True)
     ids = {window.episode for window in Windows(store, split, data, ("value",), trained.normalizer).windows}
     whole = Windows(store, split, replace(data, steps=0), ("value",), trained.normalizer, tuple(sorted(ids)))
     for window, values in zip(whole.windows, whole.series("value"), strict=True):
@@ -303,7 +304,7 @@ def evaluate_series(trained: Trained) -> tuple[dict[str, Score], list[SeriesWatc
         rule="root mean square error, in the sensor's unit",
         n=sum(counts),
         seeds="none",
-        interval="bootstrap 95 % over steps",
+        interval=f"bootstrap 95 % over {BLOCKS} stretches, or steps where there are fewer",
     )
     scores = error_scores(trained, watched, protocol)
     for rate in RATES:
@@ -335,7 +336,8 @@ def error_scores(trained: Trained, watched: list[SeriesWatched], protocol: Proto
     unit = EpisodeStore(trained.job.data.store).streams["value"].unit or "of the sensor"
     found = {}
     for name, errors in squares.items():
-        mean = bootstrap(errors)
+        blocks = np.array_split(errors, min(len(errors), BLOCKS))  # neighbours are alike
+        mean = bootstrap(np.array([block.mean() for block in blocks]))
         low, value, high = (float(np.sqrt(part)) for part in (mean.low, mean.value, mean.high))
         found[name] = Score(name, value, low, high, unit, replace(protocol, n=len(errors)))
     return found

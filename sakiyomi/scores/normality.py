@@ -107,6 +107,8 @@ class Tail:
     shape: float
     """Of the generalised Pareto distribution beyond the last one; 0 is exponential."""
     scale: float
+    more: float
+    """log10 of the chance of more than the last one."""
 
     @classmethod
     def fit(cls, signal: np.ndarray) -> "Tail":
@@ -115,21 +117,23 @@ class Tail:
         ended would call what lies beyond it impossible."""
         n = len(signal)
         beyond = int(np.clip(n // 50, 20, 2000))
-        order = np.sort(signal)
+        order = np.sort(np.where(np.abs(signal) < 1e-300, 0.0, signal))  # between subnormal knots slopes overflow
         start = order[-beyond - 1]
-        excess = order[-beyond:] - start
-        mean, weighted = excess.mean(), (excess * (1 - (np.arange(beyond) + 0.65) / beyond)).mean()
+        excess = order[order > start] - start  # what is tied with `start` is not beyond it
+        count = max(len(excess), 1)
+        mean = excess.sum() / count
+        weighted = (excess * (1 - (np.arange(len(excess)) + 0.65) / count)).sum() / count
         shape = float(np.clip(2 - mean / max(mean - 2 * weighted, 1e-12), 0.0, 0.5)) if mean > 0 else 0.0
         scale = float(mean * (1 - shape))
         ranks = np.unique(np.linspace(0, n - beyond - 1, KNOTS).astype(int))
         values = np.unique(order[ranks])  # the last is `start`
         chances = np.log10(1 - np.searchsorted(order, values, side="left") / n)  # of at least as much
-        return cls(values, chances, shape, max(scale, GIVEN * max(abs(float(start)), 1e-12)))
+        return cls(values, chances, shape, max(scale, GIVEN * max(abs(float(start)), 1e-12)), math.log10(count / n))
 
     def surprise(self, signal: np.ndarray) -> np.ndarray:
         """-log10 of the chance of at least so much in normal operation, 0 upwards; what is not a number is infinitely
         surprising. Any shape in and out."""
-        known = -np.interp(signal, self.values, self.chances)
+        known = np.where(signal > self.values[-1], -self.more, -np.interp(signal, self.values, self.chances))
         excess = np.maximum(signal - self.values[-1], 0.0) / self.scale
         if self.shape > 1e-6:
             more = np.log1p(self.shape * excess) / (self.shape * math.log(10))

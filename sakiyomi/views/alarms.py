@@ -130,8 +130,8 @@ def _thin(at: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     every = max(1, 2 * len(values) // DRAWN)
     if every == 1:
         return at, values
-    cut = len(values) // every * every
-    groups = values[:cut].reshape(-1, every)
+    groups = np.pad(values, (0, -len(values) % every), mode="edge").reshape(-1, every)
     filled = np.where(np.isnan(groups), 0.0, groups)
-    picks = np.sort(np.stack((filled.argmin(1), filled.argmax(1)), 1), 1) + np.arange(0, cut, every)[:, None]
-    return at[picks.ravel()], values[picks.ravel()]
+    picks = np.sort(np.stack((filled.argmin(1), filled.argmax(1)), 1), 1) + np.arange(0, len(values), every)[:, None]
+    picks = np.minimum(picks, len(values) - 1).ravel()
+    return at[picks], values[picks]
