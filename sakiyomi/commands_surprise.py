@@ -13,12 +13,12 @@ from sakiyomi.watch_arm import WatchingArm, save_watched, watch_arm
 from sakiyomi.watch_series import (
     WatchingSeries,
     WatchingTable,
-    answer_standard_input,
     evaluate_series,
     save_series,
     watch_series,
     watch_table,
 )
+from sakiyomi.watch_stream import answer_standard_input
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class EvaluateSeries:
 
 def do_watch(name: str, rest: list[str], what: str) -> None:
     path = Path(name)
-    if path.is_file() or (path.suffix and "/" in name):  # a file that is not there is told as such
+    if path.is_file() or path.suffix:  # a file that is not there is told as such
         for left in watch_table(given(name, "a text table, or a run"), parse(WatchingTable(), "watch FILE", rest)):
             console.print(str(left))
         return

@@ -19,7 +19,7 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> SakiyomiError:
     `kind` is the field's word for the thing ("preset", "stream"), `known` every name that would have worked.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5) if len(got) > 2 else []  # of '12', '1' is no guess
     hint = f"did you mean {near[0]!r}? " if near else ""
     return SakiyomiError(f"unknown {kind} {got!r}: {hint}known: {', '.join(names) or 'none'}")
 

@@ -12,20 +12,19 @@ calibration is left in the run folder, for `sakiyomi.Surprise.load`.
 """
 
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from rich.console import Console
 
+from sakiyomi.arguments import narrow
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.formats.csv_table import read_table
+from sakiyomi.data.formats.csv_table import Reading, read_table
 from sakiyomi.data.formats.importing import given
-from sakiyomi.data.formats.series_csv import SeriesCsv
+from sakiyomi.data.formats.series_csv import Series, SeriesCsv, duration
 from sakiyomi.data.windows import Windows
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import write_atomic
@@ -43,16 +42,17 @@ JOIN = 3.0  # periods between two alarms that are one
 TOLD = 12  # alarms that are printed
 TABLE = "a text table of the sensor's values"
 ENOUGH = 10  # false alarms in the normal data, or their rate is a guess
-BLOCKS = 200
+BLOCKS, SHORTEST = 200, 10  # stretches over which errors are averaged for an interval; steps of each, at least
 RATES = (0.01, 0.001)  # false-alarm rates that an evaluation tries
 
 
 @dataclass(frozen=True)
-class WatchingSeries:
+class WatchingSeries(Reading):
     """Say where a series is strange, by what a trained model expected of it."""
 
     csv: str = ""
-    """A text table with the columns the model knows; if not given, a split of the run's own recordings."""
+    """A text table; if not given, a split of the run's own recordings. Its columns are those that the model was trained
+    on, or as many others (--values)."""
     split: str = "test"
     """Which split, where no table is given."""
     normal: str = ""
@@ -64,11 +64,9 @@ class WatchingSeries:
 
 
 @dataclass(frozen=True)
-class WatchingTable:
+class WatchingTable(Reading):
     """Say where the columns of a text table are strange, without a model."""
 
-    values: tuple[str, ...] = ()
-    """Columns; all that hold numbers if not given."""
     rate: float = 0.02
     """The share of the last values that may be as surprising as an alarm."""
     strength: float = 1.36
@@ -113,15 +111,27 @@ def recordings(trained: Trained, store: EpisodeStore, split: str) -> Iterator[Re
         yield Recorded(window.episode, window.times, values, str(meta.get("start", "")), inside)
 
 
-def table(trained: Trained, store: EpisodeStore, path: str) -> Iterator[Recorded]:
-    """The columns of a text table that the model knows, at its rate, in stretches without long holes."""
-    names = store.streams["value"].names
-    source, told = SeriesCsv(path=path, values=names), list[str]()
+def read_series(path: str, reading: Reading) -> Series:
+    """The columns of a text table; what was found in it is printed. Raises SakiyomiError for a file that is none."""
+    source, told = SeriesCsv(path=path, **vars(narrow(reading, Reading))), list[str]()
     found = source.series(read_table(given(path, TABLE), source), path, told)
+    holes = np.diff(found.times)
+    holes = holes[holes > source.gap * found.period]
+    if len(holes):
+        told.append(f"{len(holes)} holes of more than {source.gap:g} periods, the longest {duration(holes.max())}")
     for line in told:
         console.print(f"{Path(path).name}: {line}", markup=False)
+    return found
+
+
+def table(trained: Trained, store: EpisodeStore, options: WatchingSeries) -> Iterator[Recorded]:
+    """The columns of a text table that the model knows, at its rate, in stretches without long holes."""
+    names, path = store.streams["value"].names, options.csv
+    found = read_series(path, replace(options, values=options.values or names))
+    if len(found.names) != len(names):
+        raise SakiyomiError(f"{path} gave {len(found.names)} columns, the model reads {len(names)}: {', '.join(names)}")
     period = 1 / (trained.job.data.rate or store.streams["value"].rate)
-    holes = np.flatnonzero(np.diff(found.times) > source.gap * period) + 1
+    holes = np.flatnonzero(np.diff(found.times) > SeriesCsv.gap * period) + 1
     pieces = [piece for piece in np.split(np.arange(len(found.times)), holes) if len(piece) > 1]
     short = 0
     for number, piece in enumerate(pieces):
@@ -131,7 +141,7 @@ def table(trained: Trained, store: EpisodeStore, path: str) -> Iterator[Recorded
             short += 1
             continue
         columns = [np.interp(times, clock, column) for column in values.T]
-        yield Recorded(f"{number:03d}", times, np.stack(columns, 1).astype(np.float32), found.start)
+        yield Recorded(f"{Path(path).stem}-{number:03d}", times, np.stack(columns, 1).astype(np.float32), found.start)
     if short == len(pieces):
         raise SakiyomiError(
             f"{path} has no stretch of {trained.model.warmup + 2} values at {period:g} s, which the model needs before "
@@ -148,10 +158,13 @@ def calibrated(trained: Trained, store: EpisodeStore, normal: str, rate: float) 
         raise unknown("split", chosen, there)
     found = ({"value": one.values} for one in recordings(trained, store, chosen))
     surprise = Surprise.learn(trained, found, Settings(rate=rate))
-    if surprise.steps * rate < ENOUGH:
+    apart = surprise.steps / (trained.model.warmup + 1)  # windows that overlap say the same again
+    if apart * rate < ENOUGH:
+        overlap = f", windows of {trained.model.warmup + 1}" if trained.model.warmup else ""
         Console(stderr=True).print(  # standard output may be read by a program
-            f"calibrated on {surprise.steps} steps of {chosen}: what happens once in {1 / rate:g} is a guess there; "
-            f"it takes {ENOUGH / rate:.0f} to know, and a year of them where there are seasons",
+            f"calibrated on {surprise.steps} steps of {chosen}{overlap}: too few to know what happens once in "
+            f"{1 / rate:g}; false alarms may be several times as many as asked for. {ENOUGH / rate:.0f} steps apart "
+            "from each other would do - a whole year of them where there are seasons - or a higher --rate",
             style="yellow",
             markup=False,
         )
@@ -168,22 +181,19 @@ def watch(surprise: Surprise, found: Iterable[Recorded]) -> list[SeriesWatched]:
 
 
 def watch_series(trained: Trained, options: WatchingSeries, folder: Path) -> list[Path]:
-    """Leaves `surprise.json`, `alarms.json` and a picture a stretch in `folder`; prints the alarms."""
+    """Leaves `surprise.json`, `alarms-NAME.json` and a picture a stretch in `folder`, NAME being the table's or the
+    split's; prints the alarms."""
     store = EpisodeStore(trained.job.data.store)
-    found = list(table(trained, store, options.csv) if options.csv else recordings(trained, store, options.split))
+    found = list(table(trained, store, options) if options.csv else recordings(trained, store, options.split))
     surprise = calibrated(trained, store, options.normal, options.rate)
     surprise.save(folder / "surprise.json")
     watched = watch(surprise, found)
-    lines = [line for one in watched for line in told(one)]
-    for line in lines[:TOLD]:
-        console.print(line, markup=False)
-    if len(lines) > TOLD:
-        console.print(f"and {len(lines) - TOLD} more, all in {folder / 'alarms.json'}", markup=False)
-    if not lines:
-        console.print("nothing strange")
-    paths = [folder / "alarms.json"]
-    content = [{"recording": one.recorded.name, "alarms": [asdict(alarm) for alarm in one.alarms]} for one in watched]
-    write_atomic(paths[0], msgspec.json.format(msgspec.json.encode(_finite(content))))
+    paths = [folder / f"alarms-{Path(options.csv).stem or options.split}.json"]
+    say("", [line for one in watched for line in told(one.alarms, one.recorded.begin)], paths[0])
+    steps = sum(len(one.recorded.times) - trained.model.warmup - 1 for one in watched)
+    expected = f"at {options.rate:g} about {steps * options.rate:.0f} of {steps:,} steps are alarms where all is normal"
+    console.print(f"{expected}; --rate {options.rate / 10:g} for fewer", markup=False)
+    write_alarms(paths[0], [(one.recorded.name, one.alarms, one.recorded.begin) for one in watched])
     for one in watched:
         paths.append(folder / f"alarms-{one.recorded.name}.png")
         write_atomic(paths[-1], picture(surprise, one, store.streams["value"].names))
@@ -192,87 +202,73 @@ def watch_series(trained: Trained, options: WatchingSeries, folder: Path) -> lis
 
 def watch_table(path: Path, options: WatchingTable) -> list[Path]:
     """Each column by `OnlineSurprise`; leaves `alarms.json` and a picture a column, prints the alarms. Raises
-    SakiyomiError for a file that is no table."""
-    series, told = SeriesCsv(path=str(path), values=options.values), list[str]()
-    found = series.series(read_table(given(str(path), TABLE), series), str(path), told)
-    for line in told:
-        console.print(f"{path.name}: {line}", markup=False)
-    detector = OnlineSurprise(OnlineSurprise.Settings(rate=options.rate, strength=options.strength))
-    folder = Path(options.out or f"runs/{path.stem}")
-    content, paths = [], [folder / "alarms.json"]
+    SakiyomiError for a file that is no table, for too few rows, and for columns none of which ever changes."""
+    found = read_series(str(path), options)
+    settings = OnlineSurprise.Settings(rate=options.rate, strength=options.strength)
+    if len(found.times) <= settings.warmup:
+        raise SakiyomiError(
+            f"{path} has {len(found.times)} rows; it takes {settings.warmup} to know what is usual, and more to judge. "
+            "Give a longer series"
+        )
+    still = [name for name, values in zip(found.names, found.values.T, strict=True) if np.ptp(values) == 0]
+    if len(still) == len(found.names):
+        raise SakiyomiError(f"{path}: {', '.join(still)} never changes; there is nothing to be surprised by")
+    detector, folder = OnlineSurprise(settings), Path(options.out or f"runs/{path.stem}")
+    every, paths = [], [folder / "alarms.json"]
+    console.print(f"{len(found.times)} rows, judged from the {settings.warmup + 1}st on", markup=False)
     for name, values in zip(found.names, found.values.T, strict=True):
+        if name in still:
+            console.print(f"{name}: never changes", markup=False)
+            continue
         readings = detector.read(found.times.tolist(), values.tolist())
         alarms = intervals(found.times, readings, JOIN * found.period)
-        moments = [f"{_moment(one.start, found.start)}: surprise {one.peak:.1f}" for one in alarms]
-        for moment in moments[:TOLD]:
-            console.print(f"{name} {moment}", markup=False)
-        if len(moments) > TOLD:
-            console.print(f"{name}: and {len(moments) - TOLD} more, all in {paths[0]}", markup=False)
-        if not moments:
-            console.print(f"{name}: nothing strange", markup=False)
-        content.append({"recording": name, "alarms": [asdict(alarm) for alarm in alarms]})
-        paths.append(folder / f"alarms-{re.sub(r'[^A-Za-z0-9_.-]+', '_', name) or 'column'}-{len(paths)}.png")
-        column = values[:, None]
+        say(f"{name}: ", told(alarms, found.start), paths[0])
+        every.append((name, alarms, found.start))
+        plain = re.sub(r"[^\w.-]+", "_", name)
+        paths.append(folder / f"alarms-{plain}-{len(paths)}.png")
         drawn = series_plot(
             found.times,
-            column,
+            values[:, None],
             readings.expected[:, None],
             readings.scores,
             options.strength,
             alarms,
             names=(name,),
             begin=found.start,
-            label=f"strength {options.strength:g}",
+            label="an alarm from here on, if it is rare enough",
         )
         write_atomic(paths[-1], drawn)
-    write_atomic(paths[0], msgspec.json.format(msgspec.json.encode(content)))
+    write_alarms(paths[0], every)
     return paths
 
 
-def watch_stream(
-    trained: Trained, options: WatchingSeries, lines: Iterable[str], write: Callable[[str], object]
-) -> None:
-    """One line of numbers in (separated by commas or blanks; nothing, or nan, for a missing one), one line of JSON
-    out. Memory does not grow. Raises SakiyomiError for a line that is something else."""
-    store = EpisodeStore(trained.job.data.store)
-    surprise = calibrated(trained, store, options.normal, options.rate)
-    watching, channels = surprise.begin(), store.streams["value"].shape[0]
-    for number, line in enumerate(lines):
-        value = _numbers(line, channels, number + 1)
-        reading, watching = surprise.step({"value": value}, watching)
-        score = reading.score if np.isfinite(reading.score) else None  # JSON has no infinity
-        answer = {"step": number, "score": score, "alarm": reading.alarm}
-        write(msgspec.json.encode(answer).decode() + "\n")
+def say(head: str, lines: list[str], path: Path) -> None:
+    """Print the first alarms, and where all of them are."""
+    for line in lines[:TOLD]:
+        console.print(f"{head}{line}", markup=False)
+    if len(lines) > TOLD:
+        console.print(f"{head}and {len(lines) - TOLD} more, all in {path}", markup=False)
+    if not lines:
+        console.print(f"{head}nothing strange", markup=False)
 
 
-def answer_standard_input(trained: Trained, options: WatchingSeries) -> None:
-    """`watch_stream` from standard input to standard output, answering each line at once."""
-
-    def write(line: str) -> None:
-        sys.stdout.write(line)
-        sys.stdout.flush()
-
-    watch_stream(trained, options, sys.stdin, write)
-
-
-def _numbers(line: str, channels: int, number: int) -> np.ndarray:
-    words = [word.strip() for word in (line.split(",") if "," in line else line.split())] or [""]
-    try:
-        values = np.array([float(word) if word else np.nan for word in words], dtype=np.float32)
-    except ValueError as error:
-        raise SakiyomiError(f"line {number} is {line.strip()[:60]!r}; expected {channels} numbers") from error
-    if len(values) != channels:
-        raise SakiyomiError(f"line {number} has {len(values)} numbers; the model reads {channels}")
-    return values
+def write_alarms(path: Path, every: list[tuple[str, list[Alarm], str]]) -> None:
+    """Alarms of each recording or column, in seconds and, where `begin` is a stamp, in stamps."""
+    content = []
+    for name, alarms, begin in every:
+        stamps = [{"from": moment(one.start, begin), "to": moment(one.end, begin)} if begin else {} for one in alarms]
+        both = [{**asdict(one), **stamp} for one, stamp in zip(alarms, stamps, strict=True)]
+        content.append({"recording": name, "alarms": both})
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(content)))  # infinity becomes null
 
 
-def told(watched: SeriesWatched) -> list[str]:
+def told(alarms: list[Alarm], begin: str) -> list[str]:
     """The alarms in words."""
-    begin = watched.recorded.begin
-    return [
-        f"{_moment(alarm.start, begin)} to {_moment(alarm.end, begin)}: surprise {alarm.peak:.1f}"
-        for alarm in watched.alarms
-    ]
+    lines = []
+    for one in alarms:
+        until = f" to {moment(one.end, begin)}" if one.end > one.start else ""
+        lines.append(f"{moment(one.start, begin)}{until}: surprise {one.peak:.1f}")
+    return lines
 
 
 def picture(surprise: Surprise, watched: SeriesWatched, names: tuple[str, ...]) -> bytes:
@@ -304,7 +300,7 @@ def evaluate_series(trained: Trained) -> tuple[dict[str, Score], list[SeriesWatc
         rule="root mean square error, in the sensor's unit",
         n=sum(counts),
         seeds="none",
-        interval=f"bootstrap 95 % over {BLOCKS} stretches, or steps where there are fewer",
+        interval=f"bootstrap 95 % over stretches, at most {BLOCKS}",
     )
     scores = error_scores(trained, watched, protocol)
     for rate in RATES:
@@ -333,12 +329,12 @@ def error_scores(trained: Trained, watched: list[SeriesWatched], protocol: Proto
         before = [one.recorded.values[first - 1 : -1] for one in watched]
         told = zip(values, before, strict=True)
         squares["error of the value before"] = np.concatenate([np.square(v - b).mean(1) for v, b in told])
-    unit = EpisodeStore(trained.job.data.store).streams["value"].unit or "of the sensor"
+    unit = EpisodeStore(trained.job.data.store).streams["value"].unit
     found = {}
     for name, errors in squares.items():
-        blocks = np.array_split(errors, min(len(errors), BLOCKS))  # neighbours are alike
+        blocks = np.array_split(errors, max(1, min(BLOCKS, len(errors) // SHORTEST)))  # neighbours are alike
         mean = bootstrap(np.array([block.mean() for block in blocks]))
-        low, value, high = (float(np.sqrt(part)) for part in (mean.low, mean.value, mean.high))
+        low, value, high = (float(np.sqrt(part)) for part in (mean.low, errors.mean(), mean.high))
         found[name] = Score(name, value, low, high, unit, replace(protocol, n=len(errors)))
     return found
 
@@ -373,15 +369,20 @@ def save_series(
     rate = f"false alarms at {RATES[0]:g}"
     lead = (
         f"{type(trained.model).__name__} says of each step what it expected. On {scores[rate].protocol.n} steps it was "
-        f"never shown, {scores[rate].value:.2%} were alarms where {RATES[0]:.0%} was asked for."
+        f"never shown, {scores[rate].value:.2%} were alarms where {RATES[0]:.0%} was asked for - in vain, if nothing "
+        "happened there."
     )
     if "anomalies found" in scores:
         lead += f" It found {scores['anomalies found'].value:.0%} of the planted anomalies."
     figures = tuple(
-        Figure(one.recorded.name, "Red: alarms. Yellow: anomalies that are known.", picture(surprise, one, names))
+        Figure(
+            one.recorded.name,
+            "Red: alarms." + " Yellow: anomalies that are known." * bool(one.recorded.anomalies),
+            picture(surprise, one, names),
+        )
         for one in watched[:4]
     )
-    rows = tuple((one.recorded.name, line) for one in watched for line in told(one))[:200]
+    rows = tuple((one.recorded.name, line) for one in watched for line in told(one.alarms, one.recorded.begin))[:200]
     sections = (
         Section("What it expected, and what came", "", figures),
         Section("Alarms", "", table=Table(("recording", "alarm"), rows)),
@@ -392,16 +393,8 @@ def save_series(
     return path
 
 
-def _moment(seconds: float, begin: str) -> str:
+def moment(seconds: float, begin: str) -> str:
+    """A stamp so long after `begin`, or the seconds where there is none."""
     if not begin:
         return f"{seconds:g} s"
     return str(np.datetime64(begin[:19]) + np.timedelta64(round(seconds), "s")).replace("T", " ")
-
-
-def _finite(content: Any) -> Any:
-    """JSON has no infinity: what is infinitely surprising becomes null."""
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not np.isfinite(content) else content

@@ -101,8 +101,10 @@ def test_a_series_is_scored_and_watched(here: Path, capsys: pytest.CaptureFixtur
     assert main(["evaluate", "days"]) == 0
     assert "false alarms" in Path("runs/days/report.html").read_text()
     assert main(["watch", "days", "--rate", "0.02"]) == 0
-    assert Path("runs/days/alarms.json").exists()
+    assert Path("runs/days/alarms-test.json").exists()
     assert main(["watch", "days", "--csv", "days.csv"]) == 0
+    (found,) = json.loads(Path("runs/days/alarms-days.json").read_text())
+    assert all({"start", "end", "peak", "from", "to"} <= set(alarm) for alarm in found["alarms"])
     assert main(["watch", "days.csv", "--out", "untrained"]) == 0
     assert json.loads(Path("untrained/alarms.json").read_text())[0]["recording"] == "Wärme"
     assert "surprise" in capsys.readouterr().out

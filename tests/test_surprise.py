@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 import watching
+from watching import stepped, untrained
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.normalize import Normalizer
 from sakiyomi.errors import SakiyomiError
-from sakiyomi.job import Job, build
 from sakiyomi.models import LSTMAE, LSTMVAE, SARNN, SVG, Forecaster, WindowAE
 from sakiyomi.rollout import Trained, load
 from sakiyomi.surprise import Alarm, Readings, Settings, Surprise, held_out, intervals
@@ -31,38 +30,12 @@ def surprise(trained: Trained, sensor_store: EpisodeStore) -> Surprise:
     return Surprise.learn(trained, held_out(trained, sensor_store, "calibration"), Settings(rate=0.01))
 
 
-def stepped(surprise: Surprise, recording: dict[str, np.ndarray]) -> np.ndarray:
-    watching, scores = surprise.begin(), []
-    for step in range(len(next(iter(recording.values())))):
-        reading, watching = surprise.step({name: values[step] for name, values in recording.items()}, watching)
-        scores.append(reading.score)
-        assert reading.alarm == (reading.score >= surprise.threshold)
-    return np.array(scores)
-
-
 def test_one_at_a_time_is_all_at_once(surprise: Surprise, sensor_store: EpisodeStore) -> None:
     """Over the ends of chunks, and where it is strange, too."""
     values = watching.values_of(sensor_store, "faulty")[:600]
     scores = surprise.read({"value": values}).scores
     assert scores.max() > 3
     np.testing.assert_allclose(stepped(surprise, {"value": values}), scores, atol=1e-3, rtol=1e-3)
-
-
-def untrained(model: type, **config: int) -> Trained:
-    """A model that knows nothing, on streams in its own range: the laws hold for it as well."""
-    torch.manual_seed(0)
-    built = build(model.Config(**config)).eval()
-    return Trained(Job(model=built.config), built, Plain({}), None)  # pyright: ignore[reportArgumentType]
-
-
-class Plain(Normalizer):
-    """Values are as the model reads them."""
-
-    def encode(self, stream: str, values: torch.Tensor) -> torch.Tensor:
-        return values.float()
-
-    def decode(self, stream: str, values: torch.Tensor) -> torch.Tensor:
-        return values
 
 
 MODELS = {

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
 
 from sakiyomi.errors import SakiyomiError
 
@@ -32,6 +33,11 @@ LEAST = 0.025  # of the photo's longer side: what is smaller is no digit
 GRAIN = 6.0  # standard deviations of the paper's grain that ink stands out by
 THIN = 1.8  # pixels of the picture: 5 % of the digits of MNIST have finer strokes
 WIDEST = 2.2  # times its height; of 60,000 digits of MNIST 12 are wider
+FULLEST = 0.8  # of the square around it that a digit's ink covers, at most; of 60,000 digits of MNIST none has more
+SHEET = 0.9  # of its convex hull: a sheet is convex, a page less a shadow's corner is not
+SHARP = 0.6  # of the difference between sheet and table: so much of it is at the edge, else it is uneven light
+SHADED = 0.35  # of the light that is left in a shadow, at least; a table may be darker
+HOLES = 7  # in one piece of ink: squares; of digits an 8 with loops has 4
 TWO = "two digits, or one and something else: cut the photo to one digit"
 
 
@@ -79,14 +85,7 @@ def read_photo(source: Path | bytes) -> Photo:
             gray, size, did = _gray(image, name)
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise SakiyomiError(f"{name} is damaged: {error}; save it again, or take another") from error
-    sheet = _sheet(gray)
-    if sheet is not None:
-        did.append("cut out the sheet")
-    ink, dark = _contrast(gray, sheet)
-    did.append("dark ink on a light ground: inverted" if dark else "light ink on a dark ground")
-    edge = ~_eroded(np.ones(gray.shape, bool) if sheet is None else sheet)
-    labelled, parts = _parts(ink, edge, did)
-    mask = _one_digit(labelled, parts, did)
+    mask, ink, dark = _found(gray, did)
     depth = float(np.percentile(ink[mask], 80))
     clean = np.clip((ink - 0.2 * depth) / (0.65 * depth), 0, 1) * ndimage.binary_dilation(mask, iterations=2)
     rows, columns = np.nonzero(clean > 0.5)
@@ -100,9 +99,30 @@ def read_photo(source: Path | bytes) -> Photo:
         did.append("thickened a fine pen")
         away = _depths(clean < 0.5)
         clean = np.maximum(clean, np.clip(1 + (THIN * step - width) / 2 - away, 0, 1))
+    if (clean > 0.5).sum() > FULLEST * longer**2:
+        raise SakiyomiError(f"no digit found in {name}: what is there is a blot, no stroke")
     height, width = gray.shape
     box = (float(left / width), float(top / height), float(right / width), float(bottom / height))
     return Photo(_fitted(clean, (top, left, bottom, right)), box, size, dark, tuple(did))
+
+
+def _found(gray: np.ndarray, did: list[str]) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The digit, bool [h, w]; the ink, float32 [h, w] as `_contrast` gives it; and whether it is the darker one."""
+    advice, error = "", None
+    for bare, sheet, done, advice in _grounds(gray):
+        words = [done] if done else []
+        ink, dark = _contrast(bare, sheet)
+        words.append("dark ink on a light ground: inverted" if dark else "light ink on a dark ground")
+        edge = ~_eroded(np.ones(gray.shape, bool) if sheet is None else sheet)
+        try:
+            labelled, parts = _parts(ink, edge, words)
+            mask = _one_digit(labelled, parts, words)
+        except SakiyomiError as raised:
+            error = error or raised
+            continue
+        did.extend(words)
+        return mask, ink, dark
+    raise SakiyomiError(f"{error}{advice}") from error
 
 
 def _opened(source: Path | bytes) -> Image.Image:
@@ -187,6 +207,20 @@ def _eroded(mask: np.ndarray, by: int = 1) -> np.ndarray:
     return np.asarray(ndimage.binary_erosion(mask, iterations=by))
 
 
+def _eroded_inside(mask: np.ndarray, by: int) -> np.ndarray:
+    """As `_eroded`, but not from the photo's edge."""
+    return np.asarray(ndimage.binary_erosion(mask, iterations=by, border_value=1))
+
+
+def _opened_up(mask: np.ndarray) -> np.ndarray:
+    """Without what is no wider than 6 pixels."""
+    return np.asarray(ndimage.binary_opening(mask, iterations=3))
+
+
+def _dilated(mask: np.ndarray, by: int) -> np.ndarray:
+    return np.asarray(ndimage.binary_dilation(mask, iterations=by))
+
+
 def _depths(mask: np.ndarray) -> np.ndarray:
     """How far each pixel of the mask is from what is outside it, float64 [h, w]; 0 outside."""
     return np.asarray(ndimage.distance_transform_edt(mask))
@@ -199,16 +233,57 @@ def _labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return labelled, int(count)  # pyright: ignore[reportArgumentType]
 
 
-def _sheet(gray: np.ndarray) -> np.ndarray | None:
-    """Where the paper is, bool [h, w], if a sheet lies on a ground of another brightness; else None."""
-    small = ndimage.gaussian_filter(_reduced(gray, GRID), 1)
-    threshold = _otsu(small)
-    inner = np.zeros(small.shape, bool)
-    inner[2:-2, 2:-2] = True
-    light = small > threshold
-    if small[light].mean() - small[~light].mean() < 40 if light.any() and not light.all() else True:
+def _grounds(gray: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None, str, str]]:
+    """What to look for the digit on, the best first: the photo, float32 [h, w]; where on it the paper is, bool [h, w],
+    None for everywhere; what was done, in words; and what to advise when there is no digit."""
+    small = _reduced(gray, GRID)
+    sheet = _sheet(small)
+    if sheet is not None:
+        return [(gray, _enlarged(_eroded(sheet, 2), gray.shape) > 0.5, "cut out the sheet", "")]
+    other = _other(small)
+    if other is None:
+        return [(gray, None, "", "")]
+    levels = sorted(float(np.median(small[mask])) for mask in (other, ~other))
+    shaded = levels[0] > SHADED * levels[1]
+    advice = "; a shadow with a hard edge lies on the photo: take it in even light" if shaded else ""
+    grounds = []
+    if _convex(~other):
+        grounds.append((gray, _enlarged(_eroded(~other, 2), gray.shape) > 0.5, "cut out the sheet", advice))
+    if shaded:
+        grounds.append((_lightened(gray, small, other), None, "lightened a shadow", advice))
+    return grounds or [(gray, None, "", "")]
+
+
+def _lightened(gray: np.ndarray, small: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The photo [h, w] without a hard shadow. `small` is the photo too, and `other` one side of the shadow's edge in
+    it."""
+    dark = other if np.median(small[other]) < np.median(small[~other]) else ~other
+    levels = []
+    for side in (dark, ~dark):
+        level = float(np.median(small[side]))
+        paper = (side & (np.abs(small - level) < 0.25 * level)).astype(np.float32)
+        weight = ndimage.gaussian_filter(paper, 8) + 1e-4
+        levels.append(_enlarged((ndimage.gaussian_filter(paper * small, 8) + 1e-4 * level) / weight, gray.shape))
+    low, high = levels
+    inside, around = (_enlarged(mask, gray.shape) > 0.5 for mask in (_eroded_inside(dark, 3), _dilated(dark, 3)))
+    # Near its edge, a pixel is in the shadow if the paper nearest to it is.
+    near = around & ~inside
+    shady, sunny = (_opened_up(near & (np.abs(gray - paper) < 0.1 * paper)) for paper in (low, high))
+    nearest = np.asarray(ndimage.distance_transform_edt(~(shady | sunny | ~near), False, True))
+    within = (inside | shady)[tuple(nearest)]
+    lit = gray * high / low
+    # And at the edge itself, what is as bright as paper in the shadow is paper; ink is darker, in the light too.
+    by = max(1, round(max(gray.shape) / 2.5 / GRID))
+    edge = np.where(gray < low, lit, np.maximum(gray, high))
+    return np.where(_dilated(within, by) & ~_eroded_inside(within, by), edge, np.where(within, lit, gray))
+
+
+def _sheet(small: np.ndarray) -> np.ndarray | None:
+    """Where the paper is, bool [h, w], if a sheet lies on a ground of another brightness around it; else None."""
+    light = _two(small)
+    if light is None:
         return None
-    ring = light[~inner]
+    ring = np.concatenate((light[:2].ravel(), light[-2:].ravel(), light[2:-2, :2].ravel(), light[2:-2, -2:].ravel()))
     if 0.2 < ring.mean() < 0.8:  # neither paper nor table goes all around
         return None
     found = light if ring.mean() <= 0.2 else ~light
@@ -220,8 +295,52 @@ def _sheet(gray: np.ndarray) -> np.ndarray | None:
     radius = float(_depths(np.pad(largest, 1)).max())
     if radius < 0.16 * min(small.shape) or largest.mean() < 0.15:
         return None
-    whole = _eroded(np.asarray(ndimage.binary_fill_holes(largest)), 2)
-    return _enlarged(whole, gray.shape) > 0.5
+    return np.asarray(ndimage.binary_fill_holes(largest))
+
+
+def _two(small: np.ndarray) -> np.ndarray | None:
+    """The lighter of two brightnesses, bool [h, w]; None where they hardly differ."""
+    smooth = ndimage.gaussian_filter(small, 1)
+    light = smooth > _otsu(smooth)
+    if light.all() or not light.any() or smooth[light].mean() - smooth[~light].mean() < 40:
+        return None
+    return light
+
+
+def _other(small: np.ndarray) -> np.ndarray | None:
+    """A table at some of the sides, or a shadow from there: where, bool [h, w]. It has another brightness than the
+    middle, holds a corner of the photo, is thick, and has a hard edge."""
+    light = _two(small)
+    if light is None:
+        return None
+    height, width = small.shape
+    middle = light[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    labelled, _ = _labelled(~light if middle.mean() > 0.5 else light)
+    other = np.zeros(small.shape, bool)
+    for number in {int(labelled[row, column]) for row in (0, -1) for column in (0, -1)} - {0}:
+        # A stroke is thin.
+        piece = labelled == number
+        if float(_depths(np.pad(piece, GRID, "edge")).max()) < 4:
+            continue
+        other |= np.asarray(ndimage.binary_fill_holes(piece))
+    if not other.any() or other.mean() > 0.7:
+        return None
+    near = _dilated(other, 4) & ~_dilated(other, 1), other & ~_eroded_inside(other, 4) & _eroded_inside(other, 1)
+    if not near[0].any() or not near[1].any():
+        return None
+    here, all_over = ([float(np.median(small[mask])) for mask in masks] for masks in (near, (~other, other)))
+    hard = abs(here[0] - here[1]) > SHARP * abs(all_over[0] - all_over[1]) > 0
+    return other if hard else None
+
+
+def _convex(mask: np.ndarray) -> bool:
+    """Whether it is a sheet as it lies in the photo, or what a shadow leaves of one."""
+    points = np.argwhere(mask & ~_eroded(mask))
+    try:
+        hull = ConvexHull(np.concatenate((points, points + 1, points + (0, 1), points + (1, 0))))
+    except QhullError:
+        return False
+    return bool(mask.sum() > SHEET * hull.volume)
 
 
 def _otsu(values: np.ndarray) -> float:
@@ -288,7 +407,7 @@ def _parts(ink: np.ndarray, edge: np.ndarray, did: list[str]) -> tuple[np.ndarra
         raise blank
     # The darkest of what is there tells how dark ink is; ruled lines and what shines through are fainter.
     depth = max(float(np.percentile(ink[labelled == part.number], 90)) for part in parts[:20])
-    labelled, parts = _pieces(ink, ink > max(faintest, 0.35 * depth))
+    labelled, parts = _unruled(ink, max(faintest, 0.35 * depth), did)
     height, width = ink.shape
     strokes = [p for p in parts if p.thick < 0.3 * p.longer]
     if parts and not strokes:
@@ -300,7 +419,11 @@ def _parts(ink: np.ndarray, edge: np.ndarray, did: list[str]) -> tuple[np.ndarra
     whole = [p for p in strokes if p.number not in cut]
     if not whole or whole[0].mass < 0.1 * strokes[0].mass:
         shares = [sorted(((p.bottom - p.top) / height, (p.right - p.left) / width)) for p in strokes]
-        close = [p for p, share in zip(strokes, shares, strict=True) if share[0] > 0.6 and share[1] > 0.85]
+        close = [
+            p
+            for p, share in zip(strokes, shares, strict=True)
+            if share[0] > 0.6 and share[1] > 0.85 and (_touches(p, ink.shape) <= 2 or _fills(labelled, p) < 0.5)
+        ]
         whole = close + [p for p in whole if p not in close]
     if strokes and not whole:
         raise SakiyomiError(
@@ -314,6 +437,62 @@ def _parts(ink: np.ndarray, edge: np.ndarray, did: list[str]) -> tuple[np.ndarra
     if not whole:
         raise blank
     return labelled, whole
+
+
+def _touches(part: _Part, shape: tuple[int, ...]) -> int:
+    """How many edges of the photo."""
+    return sum((part.top <= 1, part.left <= 1, part.bottom >= shape[0] - 1, part.right >= shape[1] - 1))
+
+
+def _fills(labelled: np.ndarray, part: _Part) -> float:
+    """The share of its box that is ink."""
+    return float((labelled[part.top : part.bottom, part.left : part.right] == part.number).mean())
+
+
+def _unruled(ink: np.ndarray, level: float, did: list[str]) -> tuple[np.ndarray, list[_Part]]:
+    """`_pieces` of what is darker than `level`, less squares ruled on the paper that are lighter or finer than the ink.
+    Raises SakiyomiError for others."""
+    mask = ink > level
+    labelled, parts = _pieces(ink, mask)
+    if not _squared(labelled, parts):
+        return labelled, parts
+    kept = np.zeros(ink.shape, bool)
+    # Lines and ink are two brightnesses, of which the darker counts.
+    for _ in range(2):
+        level = max(level, _otsu(ink[ink > level]))
+        labelled, parts = _pieces(ink, ink > level)
+        if not _squared(labelled, parts):
+            kept = labelled > 0
+            break
+    # What is wider than the lines is ink as well, down to where it fades.
+    deep = _depths(mask)
+    for wide in range(1, 1 + max(ink.shape) // 150):
+        labelled, parts = _pieces(ink, mask & ~(_depths(~(deep > wide)) > wide))
+        if not _squared(labelled, parts):
+            kept |= labelled > 0
+            break
+    labelled, parts = _pieces(ink, kept)
+    if not parts or max(part.longer for part in parts) < 0.1 * max(ink.shape):
+        raise SakiyomiError(
+            "ruled squares, as dark as the ink: the digit cannot be told from them; write it on blank paper, or with a "
+            "thicker and darker pen"
+        )
+    did.append("left out ruled squares")
+    return labelled, parts
+
+
+def _squared(labelled: np.ndarray, parts: list[_Part]) -> bool:
+    return any(_squares(labelled, part) for part in parts[:3])
+
+
+def _squares(labelled: np.ndarray, part: _Part) -> bool:
+    """Whether a piece of ink is a net of lines."""
+    if part.longer < 0.3 * max(labelled.shape):
+        return False
+    hull = labelled[part.top : part.bottom, part.left : part.right] == part.number
+    holes, count = _labelled(np.asarray(ndimage.binary_fill_holes(hull)) & ~hull)
+    least = (0.004 * max(labelled.shape)) ** 2
+    return int((np.bincount(holes.ravel(), minlength=count + 1)[1:] > least).sum()) >= HOLES
 
 
 def _pieces(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, list[_Part]]:

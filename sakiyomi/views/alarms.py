@@ -48,22 +48,29 @@ def series_plot(
             if deviations is not None:
                 low, high = (expected[:, channel] + sign * 2 * deviations[:, channel] for sign in (-1, 1))
                 axes.fill_between(at, low, high, color=COLORS[1], alpha=0.2, lw=0, label="expected, 2 deviations")
-            axes.plot(*_thin(at, values[:, channel]), color=INK, lw=0.9, label="measured")
-            axes.plot(*_thin(at, expected[:, channel]), color=COLORS[1], lw=0.9, label="expected")
+            axes.plot(*_thin(at, expected[:, channel]), color=COLORS[1], lw=1.6, alpha=0.8, label="expected")
+            axes.plot(*_thin(at, values[:, channel]), color=INK, lw=0.6, label="measured")
             axes.set_ylabel(names[channel] if channel < len(names) else f"channel {channel}")
             _shade(axes, at, times, alarms, known)
             if channel == 0:
-                add_legend(axes)
+                _legend_above(axes)
         axes = panels[-1]
         axes.plot(*_thin(at, np.minimum(scores, HIGHEST)), color=COLORS[0], lw=0.9)
         _threshold(axes, threshold, label or f"alarm: one in {10**threshold:,.0f} normal steps")
         _shade(axes, at, times, alarms, known)
         axes.set(ylabel="surprise", ylim=(0, 1.35 * max(threshold, min(float(scores.max()), HIGHEST))))
-        axes.set_title(f"{len(alarms)} alarm{'s' * (len(alarms) != 1)}")
+        cut = f", drawn up to {HIGHEST:g}" if scores.max(initial=0) > HIGHEST else ""
+        axes.set_title(f"{len(alarms)} alarm{'s' * (len(alarms) != 1)}{cut}")
         if begin:
             locator = mdates.AutoDateLocator()
             axes.xaxis.set_major_locator(locator)
-            axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
+            # Every tick says its month: the style's own leaves it to the end of the axis, which may be the next one.
+            days = ["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"]
+            starts = ["", "%b %Y", "%d %b", "%d %b", "%H:%M", "%H:%M:%S"]
+            dates = mdates.ConciseDateFormatter(locator, formats=days, zero_formats=starts, show_offset=False)
+            axes.xaxis.set_major_formatter(dates)
+            first, last = (f"{mdates.num2date(moment):%Y-%m-%d %H:%M}" for moment in (at[0], at[-1]))
+            axes.set_xlabel(f"{first} to {last}")
         else:
             axes.set_xlabel("s")
         return as_png(figure)
@@ -98,6 +105,11 @@ def score_curves(
                 axes.set_xlabel("s")
         panels[0].set_ylabel("surprise")
         return as_png(figure)
+
+
+def _legend_above(axes: Axes) -> None:
+    """Where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
 
 
 def _threshold(axes: Axes, threshold: float, label: str = "") -> None:

@@ -220,7 +220,7 @@ def kl_bars(kl: np.ndarray, *, threshold: float = 0.01, codes: bool = False) -> 
         axes.set(xlabel=one, ylabel=what)
         in_all = "" if codes else f", {kl.sum():.2f} nats in all"
         axes.set_title(f"{used.sum()} of {len(kl)} {one}s in use{in_all}")
-        axes.set_xticks(np.arange(len(kl)), [str(i) for i in order], fontsize=8 if len(kl) <= 40 else 5)
+        axes.set_xticks(np.arange(len(kl)), [str(i + 1) for i in order], fontsize=8 if len(kl) <= 40 else 5)
         axes.grid(axis="x", visible=False)
         add_legend(axes)
         return as_png(figure)

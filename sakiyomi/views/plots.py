@@ -5,6 +5,7 @@ Matplotlib is used through its objects (no pyplot, no window, no state between c
 
 import io
 import math
+import warnings
 from typing import Any
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from sakiyomi.guard import Limits
@@ -28,7 +30,10 @@ PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
 # A line a name, told apart without colour too.
 MARKS: tuple[dict[str, Any], ...] = tuple({"marker": marker, "ms": 3.5, "lw": 1.4} for marker in "os^Dv<>P")
 SHORT = FuncFormatter(lambda value, _: f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}")
+# Column names are in any script: of these, whichever are installed.
+FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "Noto Sans")
 STYLE: dict[Any, Any] = {
+    "font.family": [font for font in FONTS if font in {known.name for known in fontManager.ttflist}],
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": "#b9c0ca",
@@ -72,7 +77,9 @@ def training_curves(metrics: list[dict[str, float]]) -> bytes:
             losses.plot(*_curve(metrics, name), color=color, lw=1, alpha=0.55)
             mark = {"marker": "o", "ms": 3, "lw": 1.2}
             losses.plot(*_curve(metrics, f"validation/{name}"), color=color, label=_plain(name), **mark)
-        losses.set(yscale="log", title="losses (thin: training, dots: validation)", xlabel="step")
+        drawn = [value for line in losses.get_lines() for value in np.asarray(line.get_ydata())]
+        scale = "log" if min(drawn, default=1) > 0 else "linear"  # a log-likelihood may be below 0
+        losses.set(yscale=scale, title="losses (thin: training, dots: validation)", xlabel="step")
         rate.plot(*_curve(metrics, "lr"), color=INK)
         rate.set(title="learning rate", ylim=(0, None))
         rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -388,5 +395,7 @@ def add_shared_legend(figure: Figure) -> None:
 
 def as_png(figure: Figure) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
+    with warnings.catch_warnings():  # letters that no font here has are drawn as boxes; that is no news each time
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(file, format="png", dpi=DPI)
     return file.getvalue()

@@ -198,7 +198,7 @@ class SeriesCsv(Reading):
         if short > 0:
             told.append(f"{many(short, 'hole')} of {self.gap:g} periods at most left to interpolation")
         if len(long):
-            told.append(f"cut at {many(len(long), 'longer hole')}, the longest {_duration(steps[long].max())}")
+            told.append(f"cut at {many(len(long), 'longer hole')}, the longest {duration(steps[long].max())}")
         training, validation = self._bounds(len(series.times))
         ends = {"train": training, "validation": validation, "test": len(series.times)}
         cuts = sorted({0, *(long + 1).tolist(), *ends.values()})
@@ -265,7 +265,8 @@ def _bridged(
     return times[usable], filled[usable]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In words, in the largest unit of which there are two."""
     for unit, length in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
