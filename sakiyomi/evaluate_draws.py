@@ -158,10 +158,10 @@ def save_draws(evaluated: DrawScores, trained: Trained, folder: Path) -> Path:
     lead = (
         f"{scores['reconstruction'].protocol.n} pictures that the model was never shown, squeezed through "
         f"{evaluated.pile.codes.shape[1]} numbers and given back with an error of "
-        f"{np.sqrt(scores['reconstruction'].value):.3f} of 0..1 a pixel (root mean square)."
+        f"{np.sqrt(scores['reconstruction'].value):.3f} a pixel, where black is 0 and white is 1 (root mean square)."
     )
     if "nll" in scores:
-        lead += f" The model gives one a -log p of {scores['nll'].value:.1f} nats."
+        lead += f" To say which picture it is takes {scores['nll'].value:.1f} nats, by what the model finds likely."
     sections = [pictures_section(evaluated, trained), map_section(evaluated, trained), training_section(folder)]
     if evaluated.usage is not None:
         words = "How much each number of z says about a picture it never saw, sorted."

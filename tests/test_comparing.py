@@ -1,7 +1,6 @@
 """What is compared, seen through what is noticed: a model that says what it is told to, and errors made up for it."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,11 @@ from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Job
-from sakiyomi.models import Forecaster, SequenceModel, State, Streams
+from sakiyomi.models import Forecaster, SequenceModel, State, Streams, WindowAE
 from sakiyomi.models.base import one_step, squared_error
 from sakiyomi.rollout import Trained, load
 from sakiyomi.schedules import Progress
 from sakiyomi.surprise import Settings, Surprise, held_out
-
-STILL_SENSOR = Settings(rate=0.005, spans=(1,))
 
 
 class Prompted(SequenceModel):
@@ -177,14 +174,23 @@ def test_one_cell_of_a_picture_is_enough() -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_little_data_and_many_numbers_raise_no_more_alarms_than_asked_for(seed: int) -> None:
-    """300 steps of 40 channels: what is learned from them fits them better than it fits new ones."""
-    random = np.random.default_rng(seed)
+def test_little_data_and_many_numbers_raise_as_many_alarms_as_asked_for(seed: int) -> None:
+    """300 steps of a latent of 40 numbers: what is learned from these steps fits them better than it fits new ones."""
+    random, rate = np.random.default_rng(seed), 0.04
+    trained = untrained(WindowAE, channels=2, window=2, hidden=64, latent=40)
+    seen, new = (random.normal(size=(steps, 2)).astype(np.float32) for steps in (300, 4000))
+    surprise = Surprise.learn(trained, [{"value": seen}], Settings(rate, spans=(1,)))
+    assert rate / 2.5 < surprise.read({"value": new}).alarms.mean() < 2.5 * rate
+
+
+def test_little_data_of_many_channels_errs_on_the_quiet_side() -> None:
+    """300 steps of 40 channels, each foreseen from 161 numbers: what a part of them teaches is worth less than what all
+    of them do, so that alarms are fewer than asked for, but never more."""
+    random, rate = np.random.default_rng(0), 0.04
     trained = untrained(Forecaster, channels=40, hidden=8)
-    rate = 0.04
     seen, new = (random.normal(size=(steps, 40)).astype(np.float32) for steps in (300, 4000))
-    alarms = Surprise.learn(trained, [{"value": seen}], Settings(rate)).read({"value": new}).alarms
-    assert rate / 3 < alarms.mean() < 3 * rate
+    surprise = Surprise.learn(trained, [{"value": seen}], Settings(rate))
+    assert rate / 20 < surprise.read({"value": new}).alarms.mean() < 1.5 * rate
 
 
 def test_what_one_recording_ends_with_is_not_carried_into_the_next() -> None:
@@ -232,7 +238,7 @@ def swinging(steps: int, seed: int) -> np.ndarray:
 
 def test_a_sensor_that_freezes_is_noticed_in_time_but_not_at_once() -> None:
     """To stand still for some steps happens to every sensor."""
-    surprise = Surprise.learn(persistence(), [{"value": swinging(6000, 0)}], STILL_SENSOR)
+    surprise = Surprise.learn(persistence(), [{"value": swinging(13_000, 0)}], Settings(rate=0.002))
     noticed = []
     for start in range(100, 120):
         values = swinging(200, start)
@@ -244,18 +250,18 @@ def test_a_sensor_that_freezes_is_noticed_in_time_but_not_at_once() -> None:
     assert max(noticed) < 60
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # float32 ends at 3.4e38; what comes of it is tested
 @pytest.mark.parametrize("huge", [3e38, -1e30, 1e12])
 def test_a_wild_value_is_an_alarm_that_ends(huge: float) -> None:
     values = swinging(6200, 0)
-    surprise = Surprise.learn(persistence(), [{"value": values[:6000]}], replace(STILL_SENSOR, spans=(1, 5, 20)))
+    surprise = Surprise.learn(persistence(), [{"value": values[:6000]}], Settings(rate=0.005))
     seen = values[6000:].copy()
     seen[100] = huge
-    calm = surprise.read({"value": values[6000:]}).scores
+    calm = surprise.read({"value": values[6000:]}).alarms
     for scores in (surprise.read({"value": seen}).scores, stepped(surprise, {"value": seen})):
         assert scores[100] > 5
         assert not np.isnan(scores).any()
-        # A mean over 20 steps is back after some of them; nothing else may stay.
-        assert (scores[131:] >= surprise.threshold).sum() <= (calm[131:] >= surprise.threshold).sum() + 60
+        np.testing.assert_array_equal((scores >= surprise.threshold)[131:], calm[131:])
 
 
 def test_a_calibration_is_of_its_own_weights_alone(tmp_path: Path) -> None:

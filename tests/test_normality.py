@@ -48,6 +48,29 @@ def test_more_is_never_less_surprising(values: list[float], a: float, b: float) 
     assert 0 <= low <= high
 
 
+def test_a_heavy_tail_is_heavy_where_it_saw_next_to_nothing() -> None:
+    """One in 10,000 of a signal whose tail falls with the third power, from 20,000 values."""
+    random = np.random.default_rng(0)
+    tail = Tail.fit(random.standard_t(3, size=20_000))
+    passed = (tail.surprise(random.standard_t(3, size=1_000_000)) >= 4).mean()
+    assert 1e-4 / 3 < passed < 3e-4
+    assert tail.shape == pytest.approx(1 / 3, abs=0.15)
+
+
+@pytest.mark.parametrize("rate", [0.005, 0.001, 0.0002])
+def test_a_signal_that_is_mostly_nothing_has_the_tail_of_the_rest(rate: float) -> None:
+    """Zero but once in a hundred times: what is tied with where the tail begins is no part of it."""
+    random = np.random.default_rng(0)
+
+    def signal(steps: int) -> np.ndarray:
+        return np.where(random.uniform(size=steps) < 0.01, random.exponential(size=steps), 0.0)
+
+    tail = Tail.fit(signal(20_000))
+    np.testing.assert_allclose(tail.surprise(np.array([0.0, 1e-9])), [0.0, 2.0], atol=0.1)
+    passed = (tail.surprise(signal(1_000_000)) >= -np.log10(rate)).mean()
+    assert rate / 1.5 < passed < 1.5 * rate
+
+
 def test_a_constant_signal_has_a_tail_too() -> None:
     tail = Tail.fit(np.full(100, 3.0))
     assert tail.surprise(np.array([3.0])) == pytest.approx(0)

@@ -168,6 +168,23 @@ def test_the_mean_learns_from_its_error_alone() -> None:
     assert all(gradient is None for gradient in taught)
 
 
+def test_it_never_says_less_than_its_floor() -> None:
+    model = Forecaster(Forecaster.Config(channels=2, hidden=8, floor=0.03))
+    torch.nn.init.constant_(model.deviation[-1].bias, -50.0)  # pyright: ignore[reportArgumentType]
+    predictions, _ = model.unroll({"value": torch.rand(2, 9, 2)})
+    torch.testing.assert_close(predictions["value.deviation"], torch.full((2, 9, 2), 0.03))
+
+
+def test_what_it_foresees_is_a_change() -> None:
+    model = Forecaster(Forecaster.Config(channels=2, hidden=8))
+    values = 100 * torch.rand(2, 9, 2)
+    model.change.weight.data.zero_()
+    model.change.bias.data.zero_()
+    torch.testing.assert_close(model.unroll({"value": values})[0]["value"], values, rtol=0, atol=0)
+    model.change.bias.data.fill_(0.5)
+    torch.testing.assert_close(model.unroll({"value": values})[0]["value"], values + 0.5)
+
+
 def test_the_likelihood_is_torchs() -> None:
     model = Forecaster(Forecaster.Config(channels=2, hidden=8))
     batch = batch_of(torch.rand(2, 9, 2))

@@ -108,8 +108,9 @@ def read_photo(source: Path | bytes) -> Photo:
 
 def _found(gray: np.ndarray, did: list[str]) -> tuple[np.ndarray, np.ndarray, bool]:
     """The digit, bool [h, w]; the ink, float32 [h, w] as `_contrast` gives it; and whether it is the darker one."""
-    advice, error = "", None
-    for bare, sheet, done, advice in _grounds(gray):
+    error = None
+    grounds, advice = _grounds(gray)
+    for bare, sheet, done in grounds:
         words = [done] if done else []
         ink, dark = _contrast(bare, sheet)
         words.append("dark ink on a light ground: inverted" if dark else "light ink on a dark ground")
@@ -233,25 +234,25 @@ def _labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return labelled, int(count)  # pyright: ignore[reportArgumentType]
 
 
-def _grounds(gray: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None, str, str]]:
+def _grounds(gray: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray | None, str]], str]:
     """What to look for the digit on, the best first: the photo, float32 [h, w]; where on it the paper is, bool [h, w],
-    None for everywhere; what was done, in words; and what to advise when there is no digit."""
+    None for everywhere; what was done, in words. And what to advise when there is no digit on any."""
     small = _reduced(gray, GRID)
     sheet = _sheet(small)
     if sheet is not None:
-        return [(gray, _enlarged(_eroded(sheet, 2), gray.shape) > 0.5, "cut out the sheet", "")]
+        return [(gray, _enlarged(_eroded(sheet, 2), gray.shape) > 0.5, "cut out the sheet")], ""
     other = _other(small)
     if other is None:
-        return [(gray, None, "", "")]
+        return [(gray, None, "")], ""
     levels = sorted(float(np.median(small[mask])) for mask in (other, ~other))
     shaded = levels[0] > SHADED * levels[1]
     advice = "; a shadow with a hard edge lies on the photo: take it in even light" if shaded else ""
     grounds = []
     if _convex(~other):
-        grounds.append((gray, _enlarged(_eroded(~other, 2), gray.shape) > 0.5, "cut out the sheet", advice))
+        grounds.append((gray, _enlarged(_eroded(~other, 2), gray.shape) > 0.5, "cut out the sheet"))
     if shaded:
-        grounds.append((_lightened(gray, small, other), None, "lightened a shadow", advice))
-    return grounds or [(gray, None, "", "")]
+        grounds.append((_lightened(gray, small, other), None, "lightened a shadow"))
+    return grounds or [(gray, None, "")], advice
 
 
 def _lightened(gray: np.ndarray, small: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -269,8 +270,9 @@ def _lightened(gray: np.ndarray, small: np.ndarray, other: np.ndarray) -> np.nda
     # Near its edge, a pixel is in the shadow if the paper nearest to it is.
     near = around & ~inside
     shady, sunny = (_opened_up(near & (np.abs(gray - paper) < 0.1 * paper)) for paper in (low, high))
-    nearest = np.asarray(ndimage.distance_transform_edt(~(shady | sunny | ~near), False, True))
-    within = (inside | shady)[tuple(nearest)]
+    unknown = near & ~shady & ~sunny
+    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    within = (inside | shady)[tuple(np.asarray(nearest))]
     lit = gray * high / low
     # And at the edge itself, what is as bright as paper in the shadow is paper; ink is darker, in the light too.
     by = max(1, round(max(gray.shape) / 2.5 / GRID))
@@ -337,7 +339,7 @@ def _convex(mask: np.ndarray) -> bool:
     """Whether it is a sheet as it lies in the photo, or what a shadow leaves of one."""
     points = np.argwhere(mask & ~_eroded(mask))
     try:
-        hull = ConvexHull(np.concatenate((points, points + 1, points + (0, 1), points + (1, 0))))
+        hull = ConvexHull(np.concatenate((points, points + 1, points + [[0, 1]], points + [[1, 0]])))
     except QhullError:
         return False
     return bool(mask.sum() > SHEET * hull.volume)

@@ -39,7 +39,8 @@ def map_by_class(panels: dict[str, np.ndarray], labels: np.ndarray, names: tuple
         for index, (title, points) in enumerate(panels.items()):
             axes = figure.add_subplot(grid[index - 1, 1] if index else grid[:, 0])
             large = index == 0 or len(panels) == 2
-            _dots(axes, points[:DOTS], labels[:DOTS], names, size=5 if large else 3)
+            few = min(4.0, max(1.0, 1500 / max(len(points), 1)))  # a few dots may be larger
+            _dots(axes, points[:DOTS], labels[:DOTS], names, size=few * (5 if large else 3))
             axes.set_title(title, fontsize=10.5 if large else 9)
         return as_png(figure)
 
@@ -83,7 +84,9 @@ def picture_sheet(pictures: np.ndarray, rows: tuple[str, ...] = (), tight: bool 
     for i, row in enumerate(pictures):
         top = gap + i * (h * scale + gap)
         if rows:
-            write_text(draw, (left - GAP, top + h * scale / 2), rows[i], left - 2 * GAP, QUIET, "rm")
+            write_text(
+                draw, (left - GAP, top + h * scale / 2), rows[i], left - 2 * GAP, QUIET, "rm", max(13, h * scale // 3)
+            )
         for j, picture in enumerate(row):
             rgb = np.repeat(picture, 3, -1) if c == 1 else picture
             sheet.paste(Image.fromarray(enlarge(rgb, scale)), (left + gap + j * (w * scale + gap), top))
