@@ -141,7 +141,7 @@ def _vectors(
         vectors[name] = error.double().numpy(force=True)
     if "latent" in prediction:
         vectors["latent"] = prediction["latent"][0].double().numpy(force=True)
-    return {name: np.nan_to_num(vector, nan=1e6) for name, vector in vectors.items()}
+    return {name: np.nan_to_num(vector, nan=1e6, posinf=1e30, neginf=-1e30) for name, vector in vectors.items()}
 
 
 def _nothing(model: SequenceModel, prediction: Streams, seen: Streams, cells: int) -> Past:

@@ -250,7 +250,6 @@ def test_a_sensor_that_freezes_is_noticed_in_time_but_not_at_once() -> None:
     assert max(noticed) < 60
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered")  # float32 ends at 3.4e38; what comes of it is tested
 @pytest.mark.parametrize("huge", [3e38, -1e30, 1e12])
 def test_a_wild_value_is_an_alarm_that_ends(huge: float) -> None:
     values = swinging(6200, 0)
@@ -262,6 +261,15 @@ def test_a_wild_value_is_an_alarm_that_ends(huge: float) -> None:
         assert scores[100] > 5
         assert not np.isnan(scores).any()
         np.testing.assert_array_equal((scores >= surprise.threshold)[131:], calm[131:])
+
+
+def test_a_sensor_that_dies_with_a_wild_value_is_seen_to_stand_still() -> None:
+    values = swinging(6200, 0)
+    surprise = Surprise.learn(persistence(), [{"value": values[:6000]}], Settings(rate=0.005))
+    seen = values[6000:].copy()
+    seen[100], seen[101:] = 1e12, seen[99]
+    for scores in (surprise.read({"value": seen}).scores, stepped(surprise, {"value": seen})):
+        assert (scores[180:] >= surprise.threshold).all()
 
 
 def test_a_calibration_is_of_its_own_weights_alone(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_heavy_tail_is_heavy_where_it_saw_next_to_nothing() -> None:
     assert tail.shape == pytest.approx(1 / 3, abs=0.15)
 
 
-@pytest.mark.parametrize("rate", [0.005, 0.001, 0.0002])
+@pytest.mark.parametrize("rate", [0.005, 0.001])
 def test_a_signal_that_is_mostly_nothing_has_the_tail_of_the_rest(rate: float) -> None:
     """Zero but once in a hundred times: what is tied with where the tail begins is no part of it."""
     random = np.random.default_rng(0)

@@ -196,6 +196,70 @@ def test_a_sheet_on_a_dark_table_is_cut_out(angle: float) -> None:
     assert found.box[2] < 0.7
 
 
+TALL = (900, 1200)
+
+
+def coloured(ink: np.ndarray, page: np.ndarray) -> bytes:
+    """Dark ink [h, w] on a page [h, w, 3], with grain."""
+    pixels = page * (1 - ink[..., None]) + 30 * ink[..., None]
+    pixels += np.random.default_rng(0).normal(0, 3, pixels.shape)
+    return encoded(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("line", [(170, 185, 210), (130, 145, 175), (90, 100, 130)])
+@pytest.mark.parametrize("angle", [0, 3])
+def test_squared_paper_is_left_out(line: tuple[int, int, int], angle: float) -> None:
+    sheet = Image.new("RGB", (1600, 1600), (250, 248, 240))
+    draw = ImageDraw.Draw(sheet)
+    for at in range(0, 1600, 45):
+        draw.line([(at, 0), (at, 1600)], fill=line, width=3)
+        draw.line([(0, at), (1600, at)], fill=line, width=3)
+    page = np.asarray(sheet.rotate(angle, Image.Resampling.BICUBIC).crop((350, 200, 1250, 1400)), float)
+    found = read_photo(coloured(written(THREE, Scene(size=TALL, height=400)), page))
+    assert alike(found.picture, reference(THREE)) > LIKE
+    assert 0.3 < found.box[0] < found.box[2] < 0.7
+
+
+def test_squares_as_dark_and_as_wide_as_the_ink_are_told() -> None:
+    sheet = Image.new("RGB", TALL, (250, 248, 240))
+    draw = ImageDraw.Draw(sheet)
+    for at in range(0, 1200, 45):
+        draw.line([(at, 0), (at, 1200)], fill=(30, 30, 30), width=6)
+        draw.line([(0, at), (900, at)], fill=(30, 30, 30), width=6)
+    draw.arc((300, 400, 600, 800), 200, 90, fill=(30, 30, 30), width=6)
+    with pytest.raises(SakiyomiError, match=r"ruled squares, as dark as the ink or nearly: .*blank paper"):
+        read_photo(encoded(sheet))
+
+
+@pytest.mark.parametrize("sides", ["left", "right", "bottom", "left bottom", "right top", "left right", "top bottom"])
+@pytest.mark.parametrize("table", [(90, 60, 40), (30, 30, 30)])
+def test_a_table_at_some_sides_is_cut_off(sides: str, table: tuple[int, int, int]) -> None:
+    page = np.full((TALL[1], TALL[0], 3), 200.0)
+    ways = {"left": np.s_[:, :90], "right": np.s_[:, 810:], "top": np.s_[:120], "bottom": np.s_[1080:]}
+    for side in sides.split():
+        page[ways[side]] = table
+    found = read_photo(coloured(written(THREE, Scene(size=TALL, height=400)), page))
+    assert found.inverted
+    assert "cut out the sheet" in found.did
+    assert alike(found.picture, reference(THREE)) > LIKE
+    assert 0.3 < found.box[0] < found.box[2] < 0.7
+
+
+def test_a_shadow_with_a_hard_edge_beside_the_digit_does_not_matter() -> None:
+    page = np.full((TALL[1], TALL[0], 3), 230.0)
+    page[600:, 450:] *= 0.6
+    for at in ((0.25, 0.25), (0.75, 0.75)):
+        found = read_photo(coloured(written(THREE, Scene(size=TALL, height=400, at=at)), page))
+        assert alike(found.picture, reference(THREE)) > LIKE
+
+
+def test_a_shadow_with_a_hard_edge_across_the_digit_is_told() -> None:
+    page = np.full((TALL[1], TALL[0], 3), 230.0)
+    page[600:, 450:] *= 0.6
+    with pytest.raises(SakiyomiError, match=r"a shadow with a hard edge .*take it in even light"):
+        read_photo(coloured(written(THREE, Scene(size=TALL, height=700)), page))
+
+
 def curve(pen: int) -> np.ndarray:
     """A 3 of two arcs, as fine as `pen` pixels in a digit of 380."""
     image = Image.new("L", (1500, 1000))
@@ -380,6 +444,14 @@ def test_any_bytes_are_a_digit_or_an_error(noise: bytes, kind: str, at: int) -> 
     except SakiyomiError:
         return
     assert np.isfinite(found.picture).all()
+
+
+def test_a_file_whose_size_is_lost_is_told() -> None:
+    """Pillow raises a TypeError for it."""
+    content = bytearray(FILES["TIFF"])
+    content[127:131] = b"\x00\x00\x00\x01"
+    with pytest.raises(SakiyomiError, match=r"the photo cannot be read|is damaged"):
+        read_photo(bytes(content))
 
 
 FILES = {

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 
+from sakiyomi.data.paper import contrast, depths, eroded, grounds_of, numbered, otsu
 from sakiyomi.errors import SakiyomiError
 
 SIDE, INK = 28, 20  # pixels of the picture, and of the longer side of the ink in it
@@ -27,16 +27,12 @@ MEGAPIXELS = 40  # of a photo, at most: one of more is not decoded
 SMALLEST = 8  # pixels of a photo's shorter side, and of the digit's longer one
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 WORK = (112, 1200)  # pixels of the longer side worked on, at least and at most
-GRID = 160  # pixels of the longer side on which light and paper are estimated
 FAINTEST = 0.08  # of the paper's brightness: what differs by less is paper
 LEAST = 0.025  # of the photo's longer side: what is smaller is no digit
 GRAIN = 6.0  # standard deviations of the paper's grain that ink stands out by
 THIN = 1.8  # pixels of the picture: 5 % of the digits of MNIST have finer strokes
 WIDEST = 2.2  # times its height; of 60,000 digits of MNIST 12 are wider
 FULLEST = 0.8  # of the square around it that a digit's ink covers, at most; of 60,000 digits of MNIST none has more
-SHEET = 0.9  # of its convex hull: a sheet is convex, a page less a shadow's corner is not
-SHARP = 0.6  # of the difference between sheet and table: so much of it is at the edge, else it is uneven light
-SHADED = 0.35  # of the light that is left in a shadow, at least; a table may be darker
 HOLES = 7  # in one piece of ink: squares; of digits an 8 with loops has 4
 TWO = "two digits, or one and something else: cut the photo to one digit"
 
@@ -83,7 +79,15 @@ def read_photo(source: Path | bytes) -> Photo:
         name = source.name if isinstance(source, Path) else "the photo"
         try:
             gray, size, did = _gray(image, name)
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            EOFError,
+            TypeError,
+            LookupError,
+            Image.DecompressionBombError,
+        ) as error:
             raise SakiyomiError(f"{name} is damaged: {error}; save it again, or take another") from error
     mask, ink, dark = _found(gray, did)
     depth = float(np.percentile(ink[mask], 80))
@@ -94,10 +98,10 @@ def read_photo(source: Path | bytes) -> Photo:
     if longer * max(size) / max(gray.shape) < SMALLEST:
         raise SakiyomiError(f"the digit in {name} is less than {SMALLEST} pixels high; take a photo from nearer")
     step = longer / INK
-    width = 2 * mask.sum() / max(int((mask & ~_eroded(mask)).sum()), 1)
+    width = 2 * mask.sum() / max(int((mask & ~eroded(mask)).sum()), 1)
     if width < THIN * step:
         did.append("thickened a fine pen")
-        away = _depths(clean < 0.5)
+        away = depths(clean < 0.5)
         clean = np.maximum(clean, np.clip(1 + (THIN * step - width) / 2 - away, 0, 1))
     if (clean > 0.5).sum() > FULLEST * longer**2:
         raise SakiyomiError(f"no digit found in {name}: what is there is a blot, no stroke")
@@ -107,14 +111,14 @@ def read_photo(source: Path | bytes) -> Photo:
 
 
 def _found(gray: np.ndarray, did: list[str]) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The digit, bool [h, w]; the ink, float32 [h, w] as `_contrast` gives it; and whether it is the darker one."""
+    """The digit, bool [h, w]; the ink, float32 [h, w] as `contrast` gives it; and whether it is the darker one."""
     error = None
-    grounds, advice = _grounds(gray)
+    grounds, advice = grounds_of(gray)
     for bare, sheet, done in grounds:
         words = [done] if done else []
-        ink, dark = _contrast(bare, sheet)
+        ink, dark = contrast(bare, sheet)
         words.append("dark ink on a light ground: inverted" if dark else "light ink on a dark ground")
-        edge = ~_eroded(np.ones(gray.shape, bool) if sheet is None else sheet)
+        edge = ~eroded(np.ones(gray.shape, bool) if sheet is None else sheet)
         try:
             labelled, parts = _parts(ink, edge, words)
             mask = _one_digit(labelled, parts, words)
@@ -135,11 +139,12 @@ def _opened(source: Path | bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+            frames = getattr(image, "n_frames", 1)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SakiyomiError(f"{name} is too large: {error}; {limit}") from error
     except UnidentifiedImageError as error:
         raise SakiyomiError(f"{name} is no image that can be read; save it as one of {', '.join(FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise SakiyomiError(f"{name} cannot be read: {said}") from error
     width, height = image.size
@@ -148,8 +153,8 @@ def _opened(source: Path | bytes) -> Image.Image:
     if min(width, height) < SMALLEST:
         raise SakiyomiError(f"{name} has {width} x {height} pixels; a digit needs at least {SMALLEST} each way")
     # A phone's JPEG may hold a second picture for depth (MPO); the first is the photo.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise SakiyomiError(f"{name} holds {image.n_frames} pictures; save the one to be read by itself")  # pyright: ignore[reportAttributeAccessIssue]
+    if image.format != "MPO" and frames > 1:
+        raise SakiyomiError(f"{name} holds {frames} pictures; save the one to be read by itself")
     return image
 
 
@@ -188,212 +193,6 @@ def _opaque(image: Image.Image) -> Image.Image:
     see_through = float(alpha.mean()) < 0.98
     ground = Image.new("RGBA", image.size, (0, 0, 0, 255) if light and see_through else (255, 255, 255, 255))
     return Image.alpha_composite(ground, image)
-
-
-def _reduced(values: np.ndarray, side: int) -> np.ndarray:
-    """Averaged down to `side` pixels of the longer side, if it has more."""
-    factor = max(values.shape) / side
-    if factor <= 1:
-        return values.astype(np.float32)
-    size = (max(3, round(values.shape[1] / factor)), max(3, round(values.shape[0] / factor)))
-    return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BOX))
-
-
-def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    image = Image.fromarray(values.astype(np.float32))
-    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
-
-
-def _eroded(mask: np.ndarray, by: int = 1) -> np.ndarray:
-    return np.asarray(ndimage.binary_erosion(mask, iterations=by))
-
-
-def _eroded_inside(mask: np.ndarray, by: int) -> np.ndarray:
-    """As `_eroded`, but not from the photo's edge."""
-    return np.asarray(ndimage.binary_erosion(mask, iterations=by, border_value=1))
-
-
-def _opened_up(mask: np.ndarray) -> np.ndarray:
-    """Without what is no wider than 6 pixels."""
-    return np.asarray(ndimage.binary_opening(mask, iterations=3))
-
-
-def _dilated(mask: np.ndarray, by: int) -> np.ndarray:
-    return np.asarray(ndimage.binary_dilation(mask, iterations=by))
-
-
-def _depths(mask: np.ndarray) -> np.ndarray:
-    """How far each pixel of the mask is from what is outside it, float64 [h, w]; 0 outside."""
-    return np.asarray(ndimage.distance_transform_edt(mask))
-
-
-def _labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The number of the connected piece that each pixel is of, int32 [h, w], 0 outside; and how many there are."""
-    labelled = np.empty(mask.shape, np.int32)
-    count = ndimage.label(mask, np.ones((3, 3)), output=labelled)
-    return labelled, int(count)  # pyright: ignore[reportArgumentType]
-
-
-def _grounds(gray: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray | None, str]], str]:
-    """What to look for the digit on, the best first: the photo, float32 [h, w]; where on it the paper is, bool [h, w],
-    None for everywhere; what was done, in words. And what to advise when there is no digit on any."""
-    small = _reduced(gray, GRID)
-    sheet = _sheet(small)
-    if sheet is not None:
-        return [(gray, _enlarged(_eroded(sheet, 2), gray.shape) > 0.5, "cut out the sheet")], ""
-    other = _other(small)
-    if other is None:
-        return [(gray, None, "")], ""
-    levels = sorted(float(np.median(small[mask])) for mask in (other, ~other))
-    shaded = levels[0] > SHADED * levels[1]
-    advice = "; a shadow with a hard edge lies on the photo: take it in even light" if shaded else ""
-    grounds = []
-    if _convex(~other):
-        grounds.append((gray, _enlarged(_eroded(~other, 2), gray.shape) > 0.5, "cut out the sheet"))
-    if shaded:
-        grounds.append((_lightened(gray, small, other), None, "lightened a shadow"))
-    return grounds or [(gray, None, "")], advice
-
-
-def _lightened(gray: np.ndarray, small: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The photo [h, w] without a hard shadow. `small` is the photo too, and `other` one side of the shadow's edge in
-    it."""
-    dark = other if np.median(small[other]) < np.median(small[~other]) else ~other
-    levels = []
-    for side in (dark, ~dark):
-        level = float(np.median(small[side]))
-        paper = (side & (np.abs(small - level) < 0.25 * level)).astype(np.float32)
-        weight = ndimage.gaussian_filter(paper, 8) + 1e-4
-        levels.append(_enlarged((ndimage.gaussian_filter(paper * small, 8) + 1e-4 * level) / weight, gray.shape))
-    low, high = levels
-    inside, around = (_enlarged(mask, gray.shape) > 0.5 for mask in (_eroded_inside(dark, 3), _dilated(dark, 3)))
-    # Near its edge, a pixel is in the shadow if the paper nearest to it is.
-    near = around & ~inside
-    shady, sunny = (_opened_up(near & (np.abs(gray - paper) < 0.1 * paper)) for paper in (low, high))
-    unknown = near & ~shady & ~sunny
-    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
-    within = (inside | shady)[tuple(np.asarray(nearest))]
-    lit = gray * high / low
-    # And at the edge itself, what is as bright as paper in the shadow is paper; ink is darker, in the light too.
-    by = max(1, round(max(gray.shape) / 2.5 / GRID))
-    edge = np.where(gray < low, lit, np.maximum(gray, high))
-    return np.where(_dilated(within, by) & ~_eroded_inside(within, by), edge, np.where(within, lit, gray))
-
-
-def _sheet(small: np.ndarray) -> np.ndarray | None:
-    """Where the paper is, bool [h, w], if a sheet lies on a ground of another brightness around it; else None."""
-    light = _two(small)
-    if light is None:
-        return None
-    ring = np.concatenate((light[:2].ravel(), light[-2:].ravel(), light[2:-2, :2].ravel(), light[2:-2, -2:].ravel()))
-    if 0.2 < ring.mean() < 0.8:  # neither paper nor table goes all around
-        return None
-    found = light if ring.mean() <= 0.2 else ~light
-    labelled, count = _labelled(found)
-    if not count:
-        return None
-    largest = labelled == 1 + int(np.argmax(ndimage.sum_labels(found, labelled, range(1, count + 1))))
-    # A stroke is thin, a sheet is not.
-    radius = float(_depths(np.pad(largest, 1)).max())
-    if radius < 0.16 * min(small.shape) or largest.mean() < 0.15:
-        return None
-    return np.asarray(ndimage.binary_fill_holes(largest))
-
-
-def _two(small: np.ndarray) -> np.ndarray | None:
-    """The lighter of two brightnesses, bool [h, w]; None where they hardly differ."""
-    smooth = ndimage.gaussian_filter(small, 1)
-    light = smooth > _otsu(smooth)
-    if light.all() or not light.any() or smooth[light].mean() - smooth[~light].mean() < 40:
-        return None
-    return light
-
-
-def _other(small: np.ndarray) -> np.ndarray | None:
-    """A table at some of the sides, or a shadow from there: where, bool [h, w]. It has another brightness than the
-    middle, holds a corner of the photo, is thick, and has a hard edge."""
-    light = _two(small)
-    if light is None:
-        return None
-    height, width = small.shape
-    middle = light[height // 4 : height - height // 4, width // 4 : width - width // 4]
-    labelled, _ = _labelled(~light if middle.mean() > 0.5 else light)
-    other = np.zeros(small.shape, bool)
-    for number in {int(labelled[row, column]) for row in (0, -1) for column in (0, -1)} - {0}:
-        # A stroke is thin.
-        piece = labelled == number
-        if float(_depths(np.pad(piece, GRID, "edge")).max()) < 4:
-            continue
-        other |= np.asarray(ndimage.binary_fill_holes(piece))
-    if not other.any() or other.mean() > 0.7:
-        return None
-    near = _dilated(other, 4) & ~_dilated(other, 1), other & ~_eroded_inside(other, 4) & _eroded_inside(other, 1)
-    if not near[0].any() or not near[1].any():
-        return None
-    here, all_over = ([float(np.median(small[mask])) for mask in masks] for masks in (near, (~other, other)))
-    hard = abs(here[0] - here[1]) > SHARP * abs(all_over[0] - all_over[1]) > 0
-    return other if hard else None
-
-
-def _convex(mask: np.ndarray) -> bool:
-    """Whether it is a sheet as it lies in the photo, or what a shadow leaves of one."""
-    points = np.argwhere(mask & ~_eroded(mask))
-    try:
-        hull = ConvexHull(np.concatenate((points, points + 1, points + [[0, 1]], points + [[1, 0]])))
-    except QhullError:
-        return False
-    return bool(mask.sum() > SHEET * hull.volume)
-
-
-def _otsu(values: np.ndarray) -> float:
-    """The threshold that leaves the least variance within the two sides."""
-    counts, edges = np.histogram(values, 64)
-    centers = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    sums = np.cumsum(counts * centers)
-    means = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
-    return float(edges[1 + int(np.argmax(below * above * (means[0] - means[1]) ** 2))])
-
-
-def _contrast(gray: np.ndarray, sheet: np.ndarray | None) -> tuple[np.ndarray, bool]:
-    """How much darker than the paper around it each pixel is, of the paper's brightness (1: black), and whether the
-    ink is the darker one (else light and dark were exchanged first)."""
-    small = _reduced(gray, GRID)
-    inside = np.ones(small.shape, bool) if sheet is None else _reduced(sheet, GRID) > 0.99
-    light = _light(small, inside)
-    dark = float(((small - light)[inside] ** 3).sum()) <= 0
-    if not dark:
-        gray, small, light = 255 - gray, 255 - small, 255 - light
-    light = np.maximum(light, 16.0)
-    flat = np.where(inside, small / light, 1.0)
-    # What a smooth surface leaves: shadows, folds. Closing fills what is narrower than its window, the strokes.
-    window = max(3, round(0.3 * max(small.shape)))
-    paper = ndimage.grey_closing(ndimage.median_filter(flat, 3), (window, window))
-    paper = ndimage.gaussian_filter(np.clip(paper, 0.3, 3.0), 1.0)
-    ground = _enlarged(paper * light, gray.shape)
-    ink = ndimage.gaussian_filter(1 - gray / ground, max(gray.shape) / 1000)
-    if sheet is not None:
-        ink = np.where(sheet, ink, 0.0)
-    return np.minimum(ink - np.median(ink), 1), dark
-
-
-def _light(small: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The light on the paper: a quadratic surface through what most pixels, and above all those of the border, say."""
-    height, width = small.shape
-    y, x = (axis.astype(np.float64) for axis in np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j])
-    terms = np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), -1)[inside]
-    values = small[inside].astype(np.float64)
-    border = inside & ~_eroded(inside, 3)
-    base = np.where(border[inside], 4.0, 1.0)
-    weights, found = base, np.zeros(6)
-    for _ in range(12):
-        left = terms.T @ (weights[:, None] * terms) + 1e-6 * np.eye(6)
-        found = np.linalg.solve(left, terms.T @ (weights * values))
-        off = np.abs(values - terms @ found)
-        scale = max(float(np.median(off)), 1.0)
-        weights = base / (1 + (off / scale) ** 2)  # Cauchy's: ink has next to no say
-    return np.tensordot(np.stack((np.ones_like(x), x, y, x * x, x * y, y * y), -1), found, 1).astype(np.float32)
 
 
 def _parts(ink: np.ndarray, edge: np.ndarray, did: list[str]) -> tuple[np.ndarray, list[_Part]]:
@@ -461,23 +260,25 @@ def _unruled(ink: np.ndarray, level: float, did: list[str]) -> tuple[np.ndarray,
     kept = np.zeros(ink.shape, bool)
     # Lines and ink are two brightnesses, of which the darker counts.
     for _ in range(2):
-        level = max(level, _otsu(ink[ink > level]))
+        level = max(level, otsu(ink[ink > level]))
         labelled, parts = _pieces(ink, ink > level)
         if not _squared(labelled, parts):
             kept = labelled > 0
             break
     # What is wider than the lines is ink as well, down to where it fades.
-    deep = _depths(mask)
+    deep = depths(mask)
     for wide in range(1, 1 + max(ink.shape) // 150):
-        labelled, parts = _pieces(ink, mask & ~(_depths(~(deep > wide)) > wide))
+        labelled, parts = _pieces(ink, mask & ~(depths(~(deep > wide)) > wide))
         if not _squared(labelled, parts):
             kept |= labelled > 0
             break
     labelled, parts = _pieces(ink, kept)
-    if not parts or max(part.longer for part in parts) < 0.1 * max(ink.shape):
+    pieces = [part for part in parts if part.mass > 0.05 * parts[0].mass]
+    # Where lines took strokes with them, there are many.
+    if not pieces or len(pieces) > 3 or max(part.longer for part in pieces) < 0.1 * max(ink.shape):
         raise SakiyomiError(
-            "ruled squares, as dark as the ink: the digit cannot be told from them; write it on blank paper, or with a "
-            "thicker and darker pen"
+            "ruled squares, as dark as the ink or nearly: the digit cannot be told from them; write it on blank paper, "
+            "or with a thicker and darker pen"
         )
     did.append("left out ruled squares")
     return labelled, parts
@@ -492,20 +293,20 @@ def _squares(labelled: np.ndarray, part: _Part) -> bool:
     if part.longer < 0.3 * max(labelled.shape):
         return False
     hull = labelled[part.top : part.bottom, part.left : part.right] == part.number
-    holes, count = _labelled(np.asarray(ndimage.binary_fill_holes(hull)) & ~hull)
+    holes, count = numbered(np.asarray(ndimage.binary_fill_holes(hull)) & ~hull)
     least = (0.004 * max(labelled.shape)) ** 2
     return int((np.bincount(holes.ravel(), minlength=count + 1)[1:] > least).sum()) >= HOLES
 
 
 def _pieces(ink: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, list[_Part]]:
     """Connected pieces, heaviest first, without the smallest: int32 [h, w] of their numbers, and what they are."""
-    labelled, count = _labelled(mask)
+    labelled, count = numbered(mask)
     if not count:
         return labelled, []
     areas = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
     masses = np.asarray(ndimage.sum_labels(ink, labelled, range(1, count + 1)))
     least = max(4.0, (0.006 * max(ink.shape)) ** 2)
-    deep = _depths(mask)
+    deep = depths(mask)
     boxes = ndimage.find_objects(labelled)
     found = []
     for index in np.argsort(-masses)[:200]:
@@ -525,7 +326,7 @@ def _one_digit(labelled: np.ndarray, parts: list[_Part], did: list[str]) -> np.n
     digit, others = [parts[0]], [p for p in parts[1:] if p.mass > 0.02 * parts[0].mass]
     size = parts[0].longer
     while others:
-        away = _depths(~mask)
+        away = depths(~mask)
         gaps = {p.number: float(away[labelled == p.number].min()) for p in others}
         # The bar of a 5 may be further away than a second digit is; but it weighs less.
         near = [p for p in others if gaps[p.number] <= (0.35 if p.mass < 0.5 * parts[0].mass else 0.2) * size]
