@@ -210,7 +210,7 @@ def watch_table(path: Path, options: WatchingTable) -> list[Path]:
             f"{path} has {len(found.times)} rows; it takes {settings.warmup} to know what is usual, and more to judge. "
             "Give a longer series"
         )
-    still = [name for name, values in zip(found.names, found.values.T, strict=True) if np.ptp(values) == 0]
+    still = [name for name, values in zip(found.names, found.values.T, strict=True) if values.min() == values.max()]
     if len(still) == len(found.names):
         raise SakiyomiError(f"{path}: {', '.join(still)} never changes; there is nothing to be surprised by")
     detector, folder = OnlineSurprise(settings), Path(options.out or f"runs/{path.stem}")

@@ -203,7 +203,11 @@ def test_nobody_needs_to_read_to_the_end(sensor_run: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("values", "told"),
-    [(np.full(500, 3.0), "never changes"), (np.arange(60.0), "60 rows; it takes 100")],
+    [
+        (np.full(500, 3.0), "never changes"),
+        (np.arange(60.0), "60 rows; it takes 100"),
+        (np.tile([1e308, -1e308], 100), "is not a finite number"),
+    ],
 )
 def test_a_table_that_cannot_be_judged_is_refused(tmp_path: Path, values: np.ndarray, told: str) -> None:
     path = write_table(tmp_path / "some.csv", values)
