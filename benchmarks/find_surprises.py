@@ -142,9 +142,8 @@ def series_part() -> dict[str, Any]:
         scores, watched, surprise = evaluate_series(model)
         names = EpisodeStore(store).streams["value"].names
         if name == "sensor":
-            strict = replace(surprise, settings=replace(surprise.settings, rate=RATES[1]))
             shown = excerpt(watched[-1], *SHOWN)
-            write_atomic(DOCS / "sensor-surprise.png", picture(strict, shown, names))
+            write_atomic(DOCS / "sensor-surprise.png", picture(shown, names))
         found[name] = {"scores": plain(scores), "calibrated on": surprise.steps, **cost(RUNS / name)}
     return {"runs": found}
 
@@ -165,7 +164,8 @@ def excerpt(watched: SeriesWatched, first: int, last: int) -> SeriesWatched:
         expected=expected,
         deviations=deviations,
     )
-    return SeriesWatched(replace(one, times=times, values=one.values[first:last], anomalies=known), cut, there)
+    shown = replace(one, times=times, values=one.values[first:last], anomalies=known)
+    return SeriesWatched(shown, cut, there, watched.threshold)
 
 
 def trained(name: str, source: Source, store: str, job: Job | None = None) -> Trained:

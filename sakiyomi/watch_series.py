@@ -39,7 +39,7 @@ from sakiyomi.views.plots import training_curves
 from sakiyomi.views.report import Figure, Section, Table, write_report
 
 JOIN = 3.0  # periods between two alarms that are one
-TOLD = 12  # alarms that are printed
+TOLD, LISTED = 12, 100  # alarms that are printed; of each recording, listed in a report
 TABLE = "a text table of the sensor's values"
 ENOUGH = 10  # false alarms in the normal data, or their rate is a guess
 BLOCKS, SHORTEST = 200, 10  # stretches over which errors are averaged for an interval; steps of each, at least
@@ -97,6 +97,8 @@ class SeriesWatched:
     recorded: Recorded
     readings: Readings
     alarms: list[Alarm]
+    threshold: float
+    """The score of an alarm."""
 
 
 def recordings(trained: Trained, store: EpisodeStore, split: str) -> Iterator[Recorded]:
@@ -176,7 +178,8 @@ def watch(surprise: Surprise, found: Iterable[Recorded]) -> list[SeriesWatched]:
     for one in found:
         readings = surprise.read({"value": one.values})
         period = float(np.median(np.diff(one.times)))
-        watched.append(SeriesWatched(one, readings, intervals(one.times, readings, JOIN * period)))
+        alarms = intervals(one.times, readings, JOIN * period)
+        watched.append(SeriesWatched(one, readings, alarms, surprise.threshold))
     return watched
 
 
@@ -196,7 +199,7 @@ def watch_series(trained: Trained, options: WatchingSeries, folder: Path) -> lis
     write_alarms(paths[0], [(one.recorded.name, one.alarms, one.recorded.begin) for one in watched])
     for one in watched:
         paths.append(folder / f"alarms-{one.recorded.name}.png")
-        write_atomic(paths[-1], picture(surprise, one, store.streams["value"].names))
+        write_atomic(paths[-1], picture(one, store.streams["value"].names))
     return paths
 
 
@@ -271,14 +274,14 @@ def told(alarms: list[Alarm], begin: str) -> list[str]:
     return lines
 
 
-def picture(surprise: Surprise, watched: SeriesWatched, names: tuple[str, ...]) -> bytes:
+def picture(watched: SeriesWatched, names: tuple[str, ...]) -> bytes:
     one, readings = watched.recorded, watched.readings
     return series_plot(
         one.times,
         one.values,
         readings.expected["value"],
         readings.scores,
-        surprise.threshold,
+        watched.threshold,
         watched.alarms,
         names=names,
         deviations=readings.deviations.get("value"),
@@ -378,11 +381,11 @@ def save_series(
         Figure(
             one.recorded.name,
             "Red: alarms." + " Yellow: anomalies that are known." * bool(one.recorded.anomalies),
-            picture(surprise, one, names),
+            picture(one, names),
         )
         for one in watched[:4]
     )
-    rows = tuple((one.recorded.name, line) for one in watched for line in told(one.alarms, one.recorded.begin))[:200]
+    rows = tuple((one.recorded.name, line) for one in watched for line in told(one.alarms, one.recorded.begin)[:LISTED])
     sections = (
         Section("What it expected, and what came", "", figures),
         Section("Alarms", "", table=Table(("recording", "alarm"), rows)),

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -367,6 +368,8 @@ def test_headline_chooses_the_tiles(tmp_path: Path, scores: dict[str, Score]):
 
 def test_score_text(scores: dict[str, Score]):
     assert score_text(scores["success/taught"]) == ("98 %", "90 to 100 %")
+    rare = replace(scores["success/taught"], value=0.00095, low=0.0009, high=0.00102)
+    assert score_text(rare) == ("0.095 %", "0.090 to 0.102 %")  # and not 0 %
     assert score_text(scores["latency/p99"]) == ("2.31 ms", "")
     plain = dataclasses.replace(scores["latency/p99"], value=0.01234, low=0.01, high=0.02, unit="")
     assert score_text(plain) == ("0.0123", "0.01 to 0.02")

@@ -56,6 +56,9 @@ def test_an_evaluation_tells_errors_false_alarms_and_what_was_found(
     assert scores["anomalies found"].value >= 0.5
     for name in ("metrics.jsonl", "job.json"):
         (tmp_path / name).write_bytes((sensor_run / name).read_bytes())
+    assert [one.threshold for one in watched] == [2, 3]  # each is drawn with the rate it was watched at
+    for one in watched:
+        assert ((one.readings.scores >= one.threshold) == one.readings.alarms).all()
     report = save_series(scores, watched, surprise, trained, tmp_path).read_text()
     assert "planted anomalies" in report
     assert report.count("data:image/png") >= 3

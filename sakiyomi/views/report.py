@@ -84,7 +84,11 @@ def score_text(score: Score) -> tuple[str, str]:
     """A score's value and its interval as people write them: ('96 %', '90 to 98 %'); '' where there is none."""
     ends = None if score.low is None or score.high is None else (score.low, score.high)
     if score.unit == "rate":
-        return f"{100 * score.value:.0f} %", "" if ends is None else f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f} %"
+        # A rate that is far below 1 % is not 0 %.
+        digits = 0 if score.value == 0 or score.value >= 0.05 else 2 if score.value >= 0.005 else 3
+        return f"{100 * score.value:.{digits}f} %", (
+            "" if ends is None else f"{100 * ends[0]:.{digits}f} to {100 * ends[1]:.{digits}f} %"
+        )
     unit = "" if score.unit in ("", "1") else f" {score.unit}"
     return f"{score.value:.3g}{unit}", "" if ends is None else f"{ends[0]:.3g} to {ends[1]:.3g}{unit}"
 
