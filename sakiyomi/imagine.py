@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.data.windows import Batch, Windows
+from sakiyomi.data.windows import Batch, Batches, Windows
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most
 from sakiyomi.files import write_atomic
 from sakiyomi.models import Streams
@@ -87,7 +87,7 @@ def truth_of(batch: Batch, past: int, name: str) -> Tensor:
 
 
 def foresight(
-    model: Imaginative, windows: Windows, batch_size: int, device: torch.device, most: int = 64
+    model: Imaginative, windows: Batches, batch_size: int, device: torch.device, most: int = 64
 ) -> dict[str, float]:
     """What validation says of a model that imagines, on windows spread evenly over the split, all noise at its mean.
 

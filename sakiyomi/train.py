@@ -21,7 +21,16 @@ from torch import Tensor
 from sakiyomi.data.augment import augment_batch
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
-from sakiyomi.data.windows import Batch, Windows, covered_streams, target_stream, training_entries
+from sakiyomi.data.texts import Passages, Sentences, of_tokens
+from sakiyomi.data.windows import (
+    Batch,
+    Batches,
+    Data,
+    Windows,
+    covered_streams,
+    target_stream,
+    training_entries,
+)
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line
 from sakiyomi.guard import Limits
@@ -98,8 +107,8 @@ class Parts:
     model: SequenceModel
     optimizer: torch.optim.Optimizer
     batch_size: int
-    windows: Windows
-    validation: Windows
+    windows: Batches
+    validation: Batches
 
     @property
     def epoch(self) -> float:
@@ -185,8 +194,8 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     store = EpisodeStore(job.data.store)
     entries = training_entries(store, job.data) if job.data.episodes else ()
     normalizer = Normalizer.fit(store, covered_streams(store, model.inputs), entries)
-    windows = Windows(store, "train", job.data, model.inputs, normalizer)
-    validation = Windows(store, "validation", job.data, model.inputs, normalizer)
+    windows = batches(store, "train", job.data, model, normalizer)
+    validation = batches(store, "validation", job.data, model, normalizer)
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate.peak, eps=cfg.adam_eps, fused=True)
     epochs, forcing = cfg.steps * cfg.batch_size / len(windows), cfg.teacher_forcing
     if forcing.step and forcing.start >= epochs:
@@ -205,13 +214,22 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     try_one(model, windows, cfg, device)
     save_job(job, folder)
     normalizer.save(folder / "normalizer.json")
-    if "joints" in model.outputs:  # it may drive
+    if "joints" in model.outputs and isinstance(windows, Windows):  # it may drive
         learned_limits(windows).save(folder / "limits.json")
     return Parts(device, model, optimizer, cfg.batch_size, windows, validation), counters
 
 
+def batches(store: EpisodeStore, split: str, data: Data, model: SequenceModel, normalizer: Normalizer) -> Batches:
+    """One split as a model reads it: windows at its rate; sentences or passages of tokens."""
+    if not of_tokens(store, model.inputs):
+        return Windows(store, split, data, model.inputs, normalizer)
+    if data.steps and not model.reads:
+        return Passages(store, split, data, model.inputs)
+    return Sentences(store, split, data, model.inputs, model.reads)
+
+
 @torch.no_grad()
-def try_one(model: SequenceModel, windows: Windows, cfg: Train, device: torch.device) -> None:
+def try_one(model: SequenceModel, windows: Batches, cfg: Train, device: torch.device) -> None:
     """Raises SakiyomiError where data, model and losses do not fit, before anything is written: a run folder that was
     begun in vain would be in the way of the next try."""
     progress = progress_at(0, cfg.steps, cfg.seed, device, training=False)
@@ -234,6 +252,8 @@ def draw(parts: Parts, job: Job, step: int) -> tuple[Batch, Progress, dict[str, 
     cfg = job.train
     schedules = schedules_at(cfg, step, step / parts.epoch)
     progress = progress_at(step, cfg.steps, cfg.seed, parts.device, forcing=schedules["teacher_forcing"])
+    # Dropout draws from torch's own generator; other numbers than those of this step's, but as fixed.
+    torch.manual_seed(progress.generator.initial_seed() ^ 1)
     batch = parts.windows.draw(cfg.seed, step, cfg.batch_size).to(parts.device)
     return augment_batch(batch, job.augment, progress.generator), progress, schedules
 
@@ -329,7 +349,7 @@ def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tup
 
 @torch.no_grad()
 def validate(
-    model: SequenceModel, windows: Windows, cfg: Train, device: torch.device, epoch: float
+    model: SequenceModel, windows: Batches, cfg: Train, device: torch.device, epoch: float
 ) -> dict[str, float]:
     """Mean losses over a split, clean inputs, every schedule where it ends: one measure from first step to last. Of a
     model that imagines also how well it does, which is what it is for; of one with a latent, how much of it is used."""

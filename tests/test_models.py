@@ -7,11 +7,12 @@ import torch
 from imagining import awake
 from torch import Tensor
 
+from sakiyomi.data.vocabulary import PAD, SPECIAL
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Train, build
 from sakiyomi.models import MODELS, SVG, SequenceModel, Streams
-from sakiyomi.models.base import Imaginative
+from sakiyomi.models.base import Imaginative, Reads
 from sakiyomi.schedules import Weight, progress_at
 from sakiyomi.train import weigh
 
@@ -49,13 +50,30 @@ def example_batch(model: SequenceModel, lengths: tuple[int, ...] = (T,) * B, see
     return Batch({k: v[:, :-1] for k, v in seen.items()}, {k: v[:, 1:] for k, v in seen.items()}, mask)
 
 
+def begun(model: SequenceModel, observations: Streams) -> dict[str, Tensor]:
+    """The state before the first step."""
+    return model.read(observations) if isinstance(model, Reads) else model.initial(B)
+
+
+def stepwise(model: SequenceModel) -> tuple[str, ...]:
+    """The streams a step reads."""
+    return tuple(name for name in model.inputs if name not in model.reads)
+
+
+def another(model: SequenceModel, name: str, values: Tensor) -> Tensor:
+    """Other values everywhere."""
+    known = model.vocabularies.get(name)
+    return 1 - values if known is None else (values - len(SPECIAL) + 1) % (known - len(SPECIAL)) + len(SPECIAL)
+
+
 def stepped(
     model: SequenceModel, observations: Streams, noise: Tensor | None = None
 ) -> tuple[Streams, dict[str, Tensor]]:
-    state, predictions = model.initial(B), []
+    state, predictions = begun(model, observations), []
     for t in range(T):
         drawn = () if noise is None else (noise[:, t],)
-        prediction, state = model.step({name: value[:, t] for name, value in observations.items()}, state, *drawn)
+        seen = {name: observations[name][:, t] for name in stepwise(model)}
+        prediction, state = model.step(seen, state, *drawn)
         predictions.append(prediction)
     return {name: torch.stack([p[name] for p in predictions], 1) for name in predictions[0]}, state
 
@@ -82,7 +100,10 @@ def unroll_is_stepping(model: SequenceModel, noise: Tensor | None = None) -> Non
     """In float64, so that gradients of any size can be held to one bound."""
     results = []
     model = model.double()
-    observations = {name: value.double().requires_grad_() for name, value in model.example(B, T).items()}
+    observations = {
+        name: value if name in model.vocabularies else value.double().requires_grad_()
+        for name, value in model.example(B, T).items()
+    }
     noise = None if noise is None else noise.double()
     drawn: tuple = () if noise is None else (None, noise)
     for run in (lambda: model.unroll(observations, *drawn), lambda: stepped(model, observations, noise)):
@@ -90,7 +111,7 @@ def unroll_is_stepping(model: SequenceModel, noise: Tensor | None = None) -> Non
         outputs = {**predictions, **{f"state {name}": value for name, value in state.items()}}
         torch.manual_seed(1)
         total = torch.stack([(value * torch.randn_like(value)).mean() for value in outputs.values()]).sum()
-        wanted = [*observations.values(), *model.parameters()]
+        wanted = [*(value for value in observations.values() if value.requires_grad), *model.parameters()]
         results.append((outputs, torch.autograd.grad(total, wanted, materialize_grads=True)))
     (unrolled, unrolled_gradients), (steps, step_gradients) = results
     torch.testing.assert_close(unrolled, steps, atol=1e-8, rtol=1e-8)
@@ -108,7 +129,8 @@ def test_two_halves_equal_the_whole(model: SequenceModel) -> None:
 
 
 def test_nothing_is_hidden_in_the_module(model: SequenceModel) -> None:
-    seen, start = model.example(B, T), model.initial(B)
+    seen = model.example(B, T)
+    start = begun(model, seen)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     given = {name: value.clone() for name, value in start.items()}
     first = model.unroll(seen, start)
@@ -131,7 +153,10 @@ def test_windows_of_a_batch_do_not_meet(model: SequenceModel) -> None:
 def test_the_future_is_not_seen(model: SequenceModel) -> None:
     seen = model.example(B, T)
     before, _ = model.unroll(seen)
-    after, _ = model.unroll({name: torch.cat((value[:, :4], 1 - value[:, 4:]), 1) for name, value in seen.items()})
+    later = {
+        name: torch.cat((seen[name][:, :4], another(model, name, seen[name][:, 4:])), 1) for name in stepwise(model)
+    }
+    after, _ = model.unroll({**seen, **later})
     for name in before:
         torch.testing.assert_close(after[name][:, :4], before[name][:, :4], atol=1e-6, rtol=1e-6)
 
@@ -143,9 +168,10 @@ def test_predictions_have_the_shapes_of_observations(model: SequenceModel) -> No
     assert set(model.outputs) <= set(model.inputs)
     for name in model.inputs:
         assert seen[name].shape[:2] == (B, T)
-        assert ((seen[name] >= 0) & (seen[name] <= 1)).all()
+        assert ((seen[name] >= 0) & (seen[name] <= model.vocabularies.get(name, 2) - 1)).all()
     for name in model.outputs:
-        assert predictions[name].shape == seen[name].shape
+        logits = [model.vocabularies[name]] if name in model.vocabularies else []
+        assert list(predictions[name].shape) == [*seen[name].shape, *logits]
     for value in model.initial(B).values():
         assert len(value) == B
 
@@ -177,8 +203,9 @@ def test_losses_obey_the_mask(model: SequenceModel) -> None:
     lengths = (T, 4, 1)
     seen, other = model.example(B, T + 1), model.example(B, T + 1)
     for window, length in enumerate(lengths):
-        for name in model.inputs:  # the last real step's target is real, too
+        for name in stepwise(model):  # the last real step's target is real, too
             other[name][window, : length + 1] = seen[name][window, : length + 1]
+    other |= {name: seen[name] for name in model.reads}
     batch, changed = example_batch(model, lengths, seen), example_batch(model, lengths, other)
     assert weighed(model, changed).item() == pytest.approx(weighed(model, batch).item(), rel=1e-5)
     torch.testing.assert_close(gradients(model, changed), gradients(model, batch), atol=1e-5, rtol=1e-5)
@@ -187,8 +214,8 @@ def test_losses_obey_the_mask(model: SequenceModel) -> None:
 def test_nan_in_padded_targets_does_not_reach_the_total(model: SequenceModel) -> None:
     batch = example_batch(model, (T, 4, 1))
     targets = {name: value.clone() for name, value in batch.targets.items()}
-    for value in targets.values():
-        value[batch.mask == 0] = torch.nan
+    for name, value in targets.items():
+        value[batch.mask == 0] = PAD if name in model.vocabularies else torch.nan
     torch.testing.assert_close(weighed(model, Batch(batch.inputs, targets, batch.mask)), weighed(model, batch))
 
 
@@ -198,6 +225,8 @@ def test_a_missing_stream_is_named(model: SequenceModel) -> None:
         del seen[name]
         with pytest.raises(SakiyomiError, match=f"'{name}' is missing"):
             model.unroll(seen)
+        if name in model.reads:
+            continue
         with pytest.raises(SakiyomiError, match=f"'{name}' is missing"):
             model.step({other: value[:, 0] for other, value in seen.items()}, model.initial(B))
 
@@ -205,9 +234,11 @@ def test_a_missing_stream_is_named(model: SequenceModel) -> None:
 def test_a_wrong_shape_is_named(model: SequenceModel) -> None:
     for name in model.inputs:
         seen = model.example(B, T)
-        seen[name] = seen[name][..., :-1]
+        seen[name] = seen[name].float() if name in model.vocabularies else seen[name][..., :-1]
         with pytest.raises(SakiyomiError, match=f"stream '{name}'"):
             model.unroll(seen)
+        if name in model.reads:
+            continue
         with pytest.raises(SakiyomiError, match=f"stream '{name}'"):
             model.step({other: value[:, 0] for other, value in seen.items()}, model.initial(B))
 

@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from sakiyomi.data.vocabulary import Vocabulary
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line, write_atomic
 
@@ -42,6 +43,8 @@ class Stream:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     """Hard limits of each channel, where they are known: the guard keeps to them."""
+    vocabulary: Vocabulary | None = None
+    """Of tokens: what their numbers mean."""
 
 
 @dataclass(frozen=True)

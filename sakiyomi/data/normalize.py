@@ -1,9 +1,9 @@
 """Scaling between the units of a recording and the range a network works in.
 
 Pictures: uint8 [..., H, W, C] -> float32 [..., C, H, W] in 0..1. Motion and scalars (sensors): each channel's mean
-and standard deviation over the training split -> 0 and 1. Labels stay as they are. Everything else: each channel's
-range over the training split -> 0.1..0.9. A channel that never changes maps to the middle (0.5, of motion and scalars
-0) and back to its value.
+and standard deviation over the training split -> 0 and 1. Labels and tokens stay as they are. Everything else: each
+channel's range over the training split -> 0.1..0.9. A channel that never changes maps to the middle (0.5, of motion and
+scalars 0) and back to its value.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,24 +16,27 @@ import torch
 from torch import Tensor
 
 from sakiyomi.data.episodes import Entry, EpisodeStore, Kind
+from sakiyomi.data.vocabulary import Vocabulary
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import write_atomic
 
 LOW, HIGH = 0.1, 0.9
-UNSCALED, STANDARD = ("image", "label"), ("motion", "scalar")
+UNSCALED, STANDARD = ("image", "label", "token"), ("motion", "scalar")
 STILL = 1e-3  # of the unit: the least deviation a channel of motion counts as, so that what stands still stays still
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One stream's range, in its own units, or for motion and scalars its mean and deviation; all empty for pictures
-    and labels."""
+    """One stream's range, in its own units, or for motion and scalars its mean and deviation; all empty for pictures,
+    labels and tokens."""
 
     kind: Kind
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    vocabulary: Vocabulary | None = None
+    """Of tokens: so that a run can read and write text without its recordings."""
 
 
 class Normalizer:
@@ -52,7 +55,7 @@ class Normalizer:
         for name, covered in streams.items():
             kind = store.streams[name].kind
             if kind in UNSCALED:
-                scales[name] = Scale(kind)
+                scales[name] = Scale(kind, vocabulary=store.streams[name].vocabulary)
             else:
                 known = {} if entries else store.statistics
                 statistics = [known.get(s) or store.measure(s, entries) for s in covered]
@@ -73,6 +76,8 @@ class Normalizer:
             return values.movedim(-1, -3).float().div_(255)
         if self._scale(stream).kind == "label":
             return values.float()
+        if self._scale(stream).kind == "token":
+            return values.long()
         center, half = self._affine(stream, values)
         if self._scale(stream).kind in STANDARD:
             return ((values - center) / half).float()
@@ -82,12 +87,19 @@ class Normalizer:
         """The inverse of `encode`; pictures are rounded and clamped to 0..255."""
         if self._scale(stream).kind == "image":
             return values.movedim(-3, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
-        if self._scale(stream).kind == "label":
+        if self._scale(stream).kind in ("label", "token"):
             return values
         center, half = self._affine(stream, values)
         if self._scale(stream).kind in STANDARD:
             return values * half + center
         return (values - 0.5) / ((HIGH - LOW) / 2) * half + center
+
+    def vocabulary(self, stream: str) -> Vocabulary:
+        """What the numbers of a token stream mean. Raises SakiyomiError for a stream that is none."""
+        known = self._scale(stream).vocabulary
+        if known is None:
+            raise SakiyomiError(f"stream {stream!r} holds {self._scale(stream).kind}, no tokens with a vocabulary")
+        return known
 
     def save(self, path: Path) -> None:
         write_atomic(path, msgspec.json.format(msgspec.json.encode(self.scales)))

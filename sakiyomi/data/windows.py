@@ -6,6 +6,7 @@ Every batch carries a mask; episodes shorter than the longest are padded with th
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -89,6 +90,25 @@ def order(seed: int, epoch: int, count: int) -> np.ndarray:
     drawn = np.random.default_rng((seed, epoch)).permutation(count)
     drawn.flags.writeable = False  # it is handed out again and again
     return drawn
+
+
+class Batches(Protocol):
+    """What the loop learns from: windows of recordings, or sentences."""
+
+    store: EpisodeStore
+    steps: int
+    """The longest of them."""
+    rate: float
+
+    def __len__(self) -> int: ...
+
+    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
+        """The training batch of one step, a function of (seed, step)."""
+        ...
+
+    def batch(self, picks: list[int]) -> Batch:
+        """Those with these numbers, in this order."""
+        ...
 
 
 class Windows:

@@ -7,6 +7,7 @@ dictionary of tensors [B, ...] that goes in and comes out; a model keeps nothing
 The law, tested for every entry of MODELS: `unroll` over a sequence equals `step` repeated, outputs and gradients.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sakiyomi.data.episodes import Stream
+from sakiyomi.data.vocabulary import SPECIAL
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.schedules import Progress
@@ -36,8 +38,17 @@ class SequenceModel(nn.Module, ABC):
     ahead: int = 1
     """Steps between what it has read and what its prediction is of; 0 for an autoencoder, which gives back what it
     has read."""
+    reads: tuple[str, ...] = ()
+    """Those of its inputs that are read whole before the first step, as a translator reads its source: `Reads`."""
+    vocabularies: dict[str, int]
+    """Of its streams of tokens: how many there are. A step of such a stream is int64 [B], its shape is (), and what is
+    predicted of it are logits [.., V]."""
     warmup: int = 0
     """Steps it has to read before its predictions are worth anything; a model of windows needs a whole one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vocabularies = {}
 
     @abstractmethod
     def initial(self, batch_size: int) -> State:
@@ -56,8 +67,14 @@ class SequenceModel(nn.Module, ABC):
         """Losses by name, unreduced [B, T], unweighted and unmasked; `train.py` does both, in one place."""
 
     def example(self, batch_size: int, steps: int) -> Streams:
-        """Random observations [B, T, ...] of the right shapes, in 0..1; for tests, docs and export."""
-        return {name: torch.rand(batch_size, steps, *shape) for name, shape in self.shapes.items()}
+        """Random observations [B, T, ...] of the right shapes, in 0..1, or words; for tests, docs and export."""
+        size = (batch_size, steps)
+        return {
+            name: torch.randint(len(SPECIAL), self.vocabularies[name], size)
+            if name in self.vocabularies
+            else torch.rand(*size, *shape)
+            for name, shape in self.shapes.items()
+        }
 
 
 @runtime_checkable
@@ -66,6 +83,23 @@ class Attentive(Protocol):
 
     def to_picture(self, points: Tensor) -> Tensor:
         """Points as the model counts them -> x and y in 0..1 of the picture."""
+        ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A model that reads whole sequences, the streams `reads`, before its first step. Its `unroll` does so when it is
+    given no state; `initial` is the state after a source without words."""
+
+    inputs: tuple[str, ...]
+    reads: tuple[str, ...]
+
+    def read(self, given: Streams) -> State:
+        """Sequences [B, S], each with its EOS and filled up with PAD -> the state before the first step."""
+        ...
+
+    def attention(self, observations: Streams) -> Tensor:
+        """Where in the source it looks at each step, [B, T, S], sums of 1. Raises SakiyomiError if it does not."""
         ...
 
 
@@ -145,6 +179,16 @@ def wide_as_recorded(config: Any, width: str, streams: Mapping[str, Stream], str
     return replace(config, **{width: streams[stream].shape[0]})
 
 
+def as_many_words(config: Any, words: str, streams: Mapping[str, Stream], stream: str) -> Any:
+    """For `Fitted`: the Config whose field `words`, where it is 0, says how many words the recorded stream knows."""
+    if getattr(config, words) or stream not in streams:
+        return config
+    known = streams[stream].vocabulary
+    if known is None:
+        raise SakiyomiError(f"stream {stream!r} holds {streams[stream].kind}; the model reads tokens with a vocabulary")
+    return replace(config, **{words: len(known)})
+
+
 def known_width(config: Any, width: str) -> int:
     """The field `width` of a Config. Raises SakiyomiError where it is still left to the recordings."""
     if getattr(config, width) < 1:
@@ -163,6 +207,16 @@ def one_step(model: SequenceModel, observation: Streams, state: State) -> tuple[
     return {name: value[:, 0] for name, value in sequence.items()}, state
 
 
+def nats(logits: Tensor, words: Tensor, stream: str) -> dict[str, Tensor]:
+    """What a model of tokens has lost, logits [B, T, V] against words [B, T]. By the stream's name: cross-entropy in
+    nats [B, T]. `uniform`: the KL divergence of what it says from all words alike, also in nats. Weights of 0.9 and 0.1
+    are the label smoothing of Szegedy et al. 2016."""
+    logits = logits.float()
+    total = logits.logsumexp(-1)
+    said = logits.gather(-1, words[..., None]).squeeze(-1)
+    return {stream: total - said, "uniform": total - logits.mean(-1) - math.log(logits.shape[-1])}
+
+
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error over all but the first two axes: [B, T, ...] -> [B, T]."""
     return (prediction - target).square().flatten(2).mean(2)
@@ -174,7 +228,9 @@ def expect(streams: Streams, shapes: dict[str, tuple[int, ...]]) -> None:
         if name not in streams:
             raise SakiyomiError(f"the model reads streams {sorted(shapes)}, got {sorted(streams)}: {name!r} is missing")
         came = tuple(streams[name].shape)
-        if came[-len(shape) :] != shape:
+        if not shape and streams[name].is_floating_point():
+            raise SakiyomiError(f"stream {name!r} holds {streams[name].dtype}; the model reads tokens, whole numbers")
+        if shape and came[-len(shape) :] != shape:
             wrong = (
                 f"stream {name!r} has shape {list(came)}, the model was built for [..., {', '.join(map(str, shape))}]"
             )

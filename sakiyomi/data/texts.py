@@ -1,0 +1,164 @@
+"""Batches of tokens: sentences of like length side by side, or passages cut out of a long text.
+
+    store streams of kind `token`: int32 ids [T]. Each sentence ends with EOS, so that the n-th sentence of one stream
+    belongs to the n-th of another (a translation); a text without sentences is one run of ids.
+
+Which sentences a step sees follows from (seed, step) alone, as with windows.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.vocabulary import BOS, EOS, PAD
+from sakiyomi.data.windows import Batch, Data, order, training_entries
+from sakiyomi.errors import SakiyomiError
+
+POOL = 64  # batches whose sentences are sorted by length together
+
+
+class Sentences:
+    """The sentences of one split, those of all streams that belong together as one, sorted by length.
+
+    `reads` are streams that are read whole before the first step, and are given as they are: words, EOS, PAD. Of the
+    others, step t reads the word before and predicts the next: BOS and words in, words and EOS out.
+    """
+
+    def __init__(
+        self, store: EpisodeStore, split: str, data: Data, streams: tuple[str, ...], reads: tuple[str, ...] = ()
+    ) -> None:
+        self.store, self.streams, self.reads, self.rate = store, streams, reads, 1.0
+        entries = training_entries(store, data) if split == "train" else store.split(split)
+        found: dict[str, list[np.ndarray]] = {name: [] for name in streams}
+        for entry in entries:
+            for name in streams:
+                found[name] += sentences(store.values(entry.id, name), f"{store.folder}, {entry.id}, stream {name!r}")
+            counts = {name: len(found[name]) for name in streams}
+            if len(set(counts.values())) > 1:
+                raise SakiyomiError(f"{store.folder}, {entry.id}: {counts} sentences; they must belong together")
+        lengths = np.array([[len(words) for words in found[name]] for name in streams])
+        # By what is predicted, then by what is read: validation pads little, and in the same way each time.
+        ranked = np.lexsort(lengths)
+        self.lengths = lengths[:, ranked].T
+        self.sentences = {name: [found[name][i] for i in ranked] for name in streams}
+        self.steps = max(len(words) for name in streams if name not in reads for words in found[name])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
+        """The training batch of one step: sentences of like length, all of them once an epoch (but for the few that
+        do not fill a last batch)."""
+        size = min(batch_size, len(self))
+        epoch, index = divmod(step, len(self) // size)
+        return self.batch([int(i) for i in self._buckets(seed, epoch, size)[index]])
+
+    def batch(self, picks: list[int]) -> Batch:
+        """The sentences with these numbers, padded to the longest of them."""
+        inputs, targets, mask = {}, {}, None
+        for name in self.streams:
+            chosen = [self.sentences[name][i] for i in picks]
+            if name in self.reads:
+                inputs[name] = padded(chosen)
+                continue
+            targets[name] = padded(chosen)
+            begun = torch.full((len(picks), 1), BOS)
+            # The EOS of a sentence is never read, only said.
+            read = torch.where(targets[name] == EOS, PAD, targets[name])
+            inputs[name] = torch.cat((begun, read[:, :-1]), 1)
+            mask = (targets[name] != PAD).float()
+        if mask is None:
+            raise SakiyomiError(f"streams {list(self.streams)}: none is predicted")
+        return Batch(inputs, targets, mask)
+
+    def _buckets(self, seed: int, epoch: int, size: int) -> np.ndarray:
+        return buckets(seed, epoch, size, self.lengths.tobytes(), self.lengths.shape[1])
+
+
+@lru_cache(maxsize=4)
+def buckets(seed: int, epoch: int, size: int, lengths: bytes, streams: int) -> np.ndarray:
+    """The batches of one epoch, int64 [batches, size]: a permutation, sorted by length within each pool of batches,
+    and the batches shuffled again."""
+    known = np.frombuffer(lengths, np.int64).reshape(-1, streams)
+    drawn = order(seed, epoch, len(known))
+    pools = [drawn[first : first + POOL * size] for first in range(0, len(drawn), POOL * size)]
+    near = np.concatenate([pool[np.lexsort(known[pool].T)] for pool in pools])
+    batches = near[: len(near) // size * size].reshape(-1, size)
+    return np.random.default_rng((seed, epoch, 1)).permutation(batches)
+
+
+class Passages:
+    """Windows of `data.steps` tokens of a text without sentences; a training step sees any of them, validation one
+    after the other."""
+
+    def __init__(self, store: EpisodeStore, split: str, data: Data, streams: tuple[str, ...]) -> None:
+        self.store, self.streams, self.steps, self.rate = store, streams, data.steps, 1.0
+        entries = training_entries(store, data) if split == "train" else store.split(split)
+        self.texts = {name: [store.values(entry.id, name) for entry in entries] for name in streams}
+        stride = data.stride or data.steps
+        first = next(iter(self.texts.values()))
+        # The last one ends with the text, or the end would never be learned.
+        self.begins = [
+            (number, begin)
+            for number, text in enumerate(first)
+            if len(text) > data.steps
+            for begin in (*range(0, len(text) - data.steps - 1, stride), len(text) - data.steps - 1)
+        ]
+        if not self.begins:
+            longest = max(len(text) for text in first)
+            raise SakiyomiError(
+                f"the longest text of split {split!r} in {store.folder} has {longest} tokens, a window of "
+                f"--data.steps {data.steps} and the token after it {data.steps + 1}; use a shorter window"
+            )
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
+        """The training batch of one step: a new permutation of all windows each time they have all been seen."""
+        picks = []
+        for position in range(step * batch_size, (step + 1) * batch_size):
+            epoch, index = divmod(position, len(self))
+            picks.append(int(order(seed, epoch, len(self))[index]))
+        return self.batch(picks)
+
+    def batch(self, picks: list[int]) -> Batch:
+        """The windows with these numbers."""
+        inputs, targets = {}, {}
+        for name in self.streams:
+            cut = [self._cut(name, *self.begins[i]) for i in picks]
+            values = torch.from_numpy(np.stack(cut).astype(np.int64))
+            inputs[name], targets[name] = values[:, :-1], values[:, 1:]
+        return Batch(inputs, targets, torch.ones(len(picks), self.steps))
+
+    def _cut(self, stream: str, text: int, begin: int) -> np.ndarray:
+        return self.texts[stream][text][begin : begin + self.steps + 1]
+
+
+def sentences(ids: np.ndarray, where: str) -> list[np.ndarray]:
+    """Ids [T] -> each sentence with its EOS, int64. Raises SakiyomiError when the last one has none."""
+    ends = np.flatnonzero(ids == EOS)
+    if len(ends) == 0 or ends[-1] != len(ids) - 1:
+        raise SakiyomiError(
+            f"{where}: the last sentence has no end; for a text without sentences give --data.steps, the length of a "
+            "window"
+        )
+    return [part.astype(np.int64) for part in np.split(ids, ends[:-1] + 1)]
+
+
+def padded(rows: list[np.ndarray]) -> Tensor:
+    """Ids of several lengths -> int64 [B, T], filled up with PAD."""
+    out = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
+    for row, ids in zip(out, rows, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(out)
+
+
+def of_tokens(store: EpisodeStore, streams: tuple[str, ...]) -> bool:
+    """Whether these streams are read as tokens are."""
+    kinds: Mapping[str, str] = {name: store.streams[name].kind for name in streams if name in store.streams}
+    return "token" in kinds.values()
