@@ -28,6 +28,7 @@ from sakiyomi.commands_motion import (
     train_character,
 )
 from sakiyomi.commands_surprise import do_evaluate_series, do_watch
+from sakiyomi.commands_text import do_evaluate_text, do_explain_text, do_rollout_text
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.public import FOLDER, fetch, public_sets
 from sakiyomi.demo import demo, evaluate_with_bar
@@ -203,6 +204,9 @@ def do_evaluate(name: str, rest: list[str]) -> None:
     if what in ("steers", "walks"):
         (evaluate_character if what == "steers" else evaluate_motion)(name, rest)
         return
+    if what == "writes":
+        do_evaluate_text(name, rest)
+        return
     if what in ("watches", "draws"):
         (do_evaluate_series if what == "watches" else do_evaluate_draws)(name, rest)
         return
@@ -229,8 +233,8 @@ def do_rollout(name: str, rest: list[str]) -> None:
     if what in ("steers", "walks"):
         (rollout_character if what == "steers" else rollout_motion)(name, rest)
         return
-    if what == "draws":
-        do_rollout_draws(name, rest)
+    if what in ("draws", "writes"):
+        (do_rollout_draws if what == "draws" else do_rollout_text)(name, rest)
         return
     if what == "watches":
         raise SakiyomiError(f"{name} watches a series and does not go on by itself: sakiyomi watch {name}")
@@ -253,7 +257,7 @@ def do_rollout(name: str, rest: list[str]) -> None:
     console.print(f"success: {trial.success_any} (at the last step: {trial.success_last}); {folder / 'rollout.gif'}")
 
 
-def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "steers", "draws", "watches"]:
+def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "steers", "draws", "watches", "writes"]:
     """What the run that is meant is for, or where there is none what the preset would be."""
     folder = Path(option(rest, "--run") or f"runs/{name}")
     there = (folder / "job.json").exists()
@@ -266,6 +270,8 @@ def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "
         return "draws"
     if "value" in getattr(model, "inputs", ()):
         return "watches"
+    if {"token", "target"} & set(getattr(model, "outputs", ())):
+        return "writes"
     if hasattr(model, "decode"):
         return "walks"
     return "imagines" if hasattr(model, "imagine") else "drives"
@@ -273,8 +279,8 @@ def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "
 
 def do_explain(name: str, rest: list[str]) -> None:
     what = does(name, rest)
-    if what == "draws":
-        do_explain_draws(name, rest)
+    if what in ("draws", "writes"):
+        (do_explain_draws if what == "draws" else do_explain_text)(name, rest)
         return
     if what != "drives":
         instead = "watch" if what == "watches" else "rollout"
@@ -306,7 +312,7 @@ def do_demo(name: str, rest: list[str]) -> None:
 
 def do_serve_page(name: str, rest: list[str]) -> None:
     what = does(name, rest)
-    if what in ("imagines", "watches"):
+    if what in ("imagines", "watches", "writes"):
         run_folder(name, option(rest, "--run"))  # a run that is not there is told as such
         raise SakiyomiError(f"{name} {what}; serve takes a character (walk, target-walker) or what draws (digits)")
     (do_serve_draws if what == "draws" else do_serve)(name, rest)
@@ -318,7 +324,7 @@ VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
     "fetch": (do_fetch, "fetch a public set of recordings: " + ", ".join(public_sets())),
     "train": (do_train, "train a preset"),
     "evaluate": (do_evaluate, "score a trained run"),
-    "rollout": (do_rollout, "drive, imagine, walk, be steered, draw, or predict along a recording"),
+    "rollout": (do_rollout, "drive, imagine, walk, be steered, draw, write, or predict along a recording"),
     "generate": (lambda name, rest: do_generate(name, rest, does(name, rest)), "draw pictures, such as digits"),
     "style": (do_style, "the ten digits in the hand of one photographed digit"),
     "demo-motion": (do_demo_motion, "from a folder of BVH files to a character that goes where it is told"),

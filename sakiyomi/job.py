@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from sakiyomi.data.augment import Augment
+from sakiyomi.data.sources import Source
 from sakiyomi.data.windows import Data
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
 from sakiyomi.files import write_atomic
@@ -15,6 +16,7 @@ from sakiyomi.models import (
     AE,
     CNNRNN,
     CVAE,
+    GPT,
     LSTMAE,
     LSTMVAE,
     MODELS,
@@ -25,7 +27,9 @@ from sakiyomi.models import (
     VAE,
     Forecaster,
     JointRNN,
+    Seq2Seq,
     SequenceModel,
+    Transformer,
     WindowAE,
 )
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
@@ -45,6 +49,9 @@ ModelConfig = (
     | LSTMAE.Config
     | LSTMVAE.Config
     | Forecaster.Config
+    | Seq2Seq.Config
+    | Transformer.Config
+    | GPT.Config
 )
 
 
@@ -100,6 +107,15 @@ class Job:
     """Noise on what it reads."""
     train: Train = Train()
     """How."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named run: what is recorded, and what is learned from it."""
+
+    description: str
+    source: Source
+    job: Job
 
 
 def build(config: ModelConfig) -> SequenceModel:
@@ -177,9 +193,20 @@ LEAST = {
     "model.colours": 1,
     "model.labels": 0,
     "model.deviation": 0,
+    "model.dropout": 0,
+    "model.layers": 1,
+    "model.embedding": 1,
+    "model.target_words": 0,
+    "model.source_words": 0,
+    "model.words": 0,
+    "model.heads": 1,
+    "model.blocks": 1,
+    "model.feedforward": 1,
+    "model.context": 1,
 }
 MOST = {
     "model.image_loss_fraction": 1,
+    "model.dropout": 0.9,
     "augment.patch": 1,
     "train.teacher_forcing.ratio": 1,
     "train.teacher_forcing.floor": 1,
@@ -201,7 +228,9 @@ def check(job: Job) -> None:
             raise SakiyomiError(f"{flag}.cycles takes a curve that moves, such as {flag}.curve linear; it is constant")
     defaults = flat(Job(type(job.model)()))
     for name, least in LEAST.items():
-        if name in fields:  # what a Config begins with is never too little: 0 may leave a width to the recordings
+        # What a Config begins with is never too little: 0 may leave a width to the recordings. `layers` is a number in
+        # one Config and the sizes of each in another.
+        if isinstance(fields.get(name), (int, float)):
             at_least(f"--{name.replace('_', '-')}", fields[name], min(least, defaults.get(name, least)))
     for name, most in MOST.items():
         if name in fields:

@@ -10,7 +10,6 @@ from sakiyomi.control import ControllerJob
 from sakiyomi.data.augment import Augment
 from sakiyomi.data.formats.bair import Bair
 from sakiyomi.data.formats.bridge import Bridge
-from sakiyomi.data.sources import Source
 from sakiyomi.data.sources.climate import Climate
 from sakiyomi.data.sources.mocap import Mocap
 from sakiyomi.data.sources.moving_digits import MovingDigits
@@ -21,7 +20,7 @@ from sakiyomi.data.sources.sensor import GeneratedSensor
 from sakiyomi.data.sources.walk import GeneratedWalk
 from sakiyomi.data.windows import Data
 from sakiyomi.errors import unknown
-from sakiyomi.job import Job, Train
+from sakiyomi.job import Job, Preset, Train
 from sakiyomi.models import (
     AE,
     CNNRNN,
@@ -37,6 +36,7 @@ from sakiyomi.models import (
     JointRNN,
     WindowAE,
 )
+from sakiyomi.presets_text import reverse, shakespeare, translate, translate_attention, translate_gru
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
 from sakiyomi.watchdog import Watch
 from sakiyomi.worlds.joystick import Joystick
@@ -46,15 +46,6 @@ from sakiyomi.worlds.target import Target
 
 CLEAN = Augment(joints=0, image=0)
 BOUND = {"image": Weight(1.0), "kl": Weight(1.0)}  # of the likelihood: both are in nats
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named run: what is recorded, and what is learned from it."""
-
-    description: str
-    source: Source
-    job: Job
 
 
 def pick() -> Preset:
@@ -421,6 +412,11 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "climate-lstm-vae": climate_lstm_vae,
     "climate-forecast": climate_forecast,
     "sensor": sensor,
+    "translate": translate,
+    "translate-gru": translate_gru,
+    "translate-attention": translate_attention,
+    "reverse": reverse,
+    "shakespeare": shakespeare,
 }
 
 

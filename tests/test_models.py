@@ -21,13 +21,23 @@ CPU = torch.device("cpu")
 SMALL = {
     **{"joints": 3, "height": 16, "width": 32, "hidden": 8, "points": 2, "io": 8, "fast": 8, "slow": 4},
     **{"channels": 4, "encoding": 8, "latent": 3, "action": 2, "window": 5},
+    **{"source_words": 9, "target_words": 11, "embedding": 6},
+    **{"words": 10, "heads": 4, "blocks": 2, "feedforward": 16, "context": 4},
 }
+STEPWISE = [name for name, model in MODELS.items() if not model.whole]
 IMAGINING = [name for name, model in MODELS.items() if hasattr(model, "imagine")]
 
 
 def small_config(name: str) -> Any:
     config = MODELS[name].Config
     return config(**{field: value for field, value in SMALL.items() if field in config.__dataclass_fields__})
+
+
+@pytest.fixture(params=STEPWISE)
+def stepping(request: pytest.FixtureRequest) -> SequenceModel:
+    """Models that go step by step: all but those that read in both directions."""
+    torch.manual_seed(0)
+    return awake(build(small_config(request.param)))
 
 
 @pytest.fixture(params=MODELS)
@@ -87,9 +97,9 @@ def gradients(model: SequenceModel, batch: Batch) -> list[Tensor]:
     return list(torch.autograd.grad(weighed(model, batch), list(model.parameters())))
 
 
-def test_unroll_equals_stepping(model: SequenceModel) -> None:
+def test_unroll_equals_stepping(stepping: SequenceModel) -> None:
     """The law that lets training run in parallel and the robot step by step: outputs, state and gradients."""
-    unroll_is_stepping(model)
+    unroll_is_stepping(stepping)
 
 
 def test_unroll_equals_stepping_with_the_same_noise(imaginative: SVG) -> None:
@@ -118,11 +128,11 @@ def unroll_is_stepping(model: SequenceModel, noise: Tensor | None = None) -> Non
     torch.testing.assert_close(unrolled_gradients, step_gradients, atol=1e-8, rtol=1e-8)
 
 
-def test_two_halves_equal_the_whole(model: SequenceModel) -> None:
-    seen = model.example(B, T)
-    whole, end = model.unroll(seen)
-    first, middle = model.unroll({name: value[:, :3] for name, value in seen.items()})
-    second, end_of_halves = model.unroll({name: value[:, 3:] for name, value in seen.items()}, middle)
+def test_two_halves_equal_the_whole(stepping: SequenceModel) -> None:
+    seen = stepping.example(B, T)
+    whole, end = stepping.unroll(seen)
+    first, middle = stepping.unroll({**seen, **{name: seen[name][:, :3] for name in stepwise(stepping)}})
+    second, end_of_halves = stepping.unroll({name: seen[name][:, 3:] for name in stepwise(stepping)}, middle)
     halves = {name: torch.cat((first[name], second[name]), 1) for name in whole}
     torch.testing.assert_close(halves, whole, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(end_of_halves, end, atol=1e-5, rtol=1e-5)
@@ -150,13 +160,22 @@ def test_windows_of_a_batch_do_not_meet(model: SequenceModel) -> None:
         assert not torch.allclose(after[name][0], before[name][0]), f"{name} does not depend on what is seen"
 
 
-def test_the_future_is_not_seen(model: SequenceModel) -> None:
-    seen = model.example(B, T)
-    before, _ = model.unroll(seen)
+def test_a_model_that_reads_in_both_directions_takes_no_step() -> None:
+    for name in MODELS.keys() - set(STEPWISE):
+        whole = build(small_config(name))
+        seen = whole.example(B, T)
+        with pytest.raises(SakiyomiError, match="both directions"):
+            whole.step({stream: value[:, 0] for stream, value in seen.items()}, whole.initial(B))
+
+
+def test_the_future_is_not_seen(stepping: SequenceModel) -> None:
+    seen = stepping.example(B, T)
+    before, _ = stepping.unroll(seen)
     later = {
-        name: torch.cat((seen[name][:, :4], another(model, name, seen[name][:, 4:])), 1) for name in stepwise(model)
+        name: torch.cat((seen[name][:, :4], another(stepping, name, seen[name][:, 4:])), 1)
+        for name in stepwise(stepping)
     }
-    after, _ = model.unroll({**seen, **later})
+    after, _ = stepping.unroll({**seen, **later})
     for name in before:
         torch.testing.assert_close(after[name][:, :4], before[name][:, :4], atol=1e-6, rtol=1e-6)
 
@@ -225,7 +244,7 @@ def test_a_missing_stream_is_named(model: SequenceModel) -> None:
         del seen[name]
         with pytest.raises(SakiyomiError, match=f"'{name}' is missing"):
             model.unroll(seen)
-        if name in model.reads:
+        if name in model.reads or model.whole:
             continue
         with pytest.raises(SakiyomiError, match=f"'{name}' is missing"):
             model.step({other: value[:, 0] for other, value in seen.items()}, model.initial(B))
@@ -237,7 +256,7 @@ def test_a_wrong_shape_is_named(model: SequenceModel) -> None:
         seen[name] = seen[name].float() if name in model.vocabularies else seen[name][..., :-1]
         with pytest.raises(SakiyomiError, match=f"stream '{name}'"):
             model.unroll(seen)
-        if name in model.reads:
+        if name in model.reads or model.whole:
             continue
         with pytest.raises(SakiyomiError, match=f"stream '{name}'"):
             model.step({other: value[:, 0] for other, value in seen.items()}, model.initial(B))

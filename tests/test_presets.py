@@ -10,6 +10,7 @@ import torch
 from sakiyomi import control
 from sakiyomi.data.episodes import Stream
 from sakiyomi.data.sources.walk import RATE, GeneratedWalk
+from sakiyomi.data.vocabulary import SPECIAL, Vocabulary
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Job, ModelConfig, build, check, load_job, model_name, save_job
@@ -27,6 +28,8 @@ def built(job: Job) -> SequenceModel:
     model = MODELS[model_name(job.model)]
     if isinstance(model, Fitted):
         streams = {"pose": Stream("motion", (27,), "float32", 30.0), "value": Stream("scalar", (2,), "float32", 1.0)}
+        words = Stream("token", (), "int32", 1.0, vocabulary=Vocabulary((*SPECIAL, "a", "b")))
+        streams |= dict.fromkeys(("source", "target", "token"), words)
         return build(model.fitted(job.model, streams))
     return build(job.model)
 

@@ -5,13 +5,16 @@ from sakiyomi.models.base import SequenceModel, State, Streams
 from sakiyomi.models.cnn_rnn import CNNRNN
 from sakiyomi.models.cvae import CVAE
 from sakiyomi.models.forecaster import Forecaster
+from sakiyomi.models.gpt import GPT
 from sakiyomi.models.joint_rnn import JointRNN
 from sakiyomi.models.lstm_ae import LSTMAE
 from sakiyomi.models.lstm_vae import LSTMVAE
 from sakiyomi.models.mtrnn import MTRNN
 from sakiyomi.models.mvae import MVAE
 from sakiyomi.models.sarnn import SARNN
+from sakiyomi.models.seq2seq import Seq2Seq
 from sakiyomi.models.svg import SVG
+from sakiyomi.models.transformer import Transformer
 from sakiyomi.models.vae import VAE
 from sakiyomi.models.window_ae import WindowAE
 
@@ -29,12 +32,16 @@ MODELS = {
     "LSTMAE": LSTMAE,
     "LSTMVAE": LSTMVAE,
     "Forecaster": Forecaster,
+    "Seq2Seq": Seq2Seq,
+    "Transformer": Transformer,
+    "GPT": GPT,
 }
 
 __all__ = [
     "AE",
     "CNNRNN",
     "CVAE",
+    "GPT",
     "LSTMAE",
     "LSTMVAE",
     "MODELS",
@@ -45,8 +52,10 @@ __all__ = [
     "VAE",
     "Forecaster",
     "JointRNN",
+    "Seq2Seq",
     "SequenceModel",
     "State",
     "Streams",
+    "Transformer",
     "WindowAE",
 ]

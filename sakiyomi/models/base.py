@@ -38,6 +38,9 @@ class SequenceModel(nn.Module, ABC):
     ahead: int = 1
     """Steps between what it has read and what its prediction is of; 0 for an autoencoder, which gives back what it
     has read."""
+    whole: bool = False
+    """It reads a sequence in both directions, so that all of it must be there: `unroll` alone, and `step` raises
+    SakiyomiError."""
     reads: tuple[str, ...] = ()
     """Those of its inputs that are read whole before the first step, as a translator reads its source: `Reads`."""
     vocabularies: dict[str, int]

@@ -81,10 +81,10 @@ class Seq2Seq(SequenceModel):
         self.look = nn.Linear(c.hidden, c.hidden, bias=False) if c.attention else None
         self.context = nn.Linear(c.hidden, c.embedding, bias=False)
         self.readout = nn.Linear(c.hidden, c.embedding)
-        self.say = nn.Linear(c.embedding, c.target_words)
+        self.say = None if c.share else nn.Linear(c.embedding, c.target_words, bias=False)
+        self.often = nn.Parameter(torch.zeros(c.target_words))  # the bias of each word
         if c.share:
-            nn.init.normal_(self.target.weight, 0.0, c.embedding**-0.5)  # as small as weights that say words begin
-            self.say.weight = self.target.weight
+            nn.init.normal_(self.target.weight, 0.0, c.embedding**-0.5)  # weights that say words begin small
 
     @staticmethod
     def fitted(config: Config, streams: Mapping[str, Stream]) -> Config:
@@ -94,13 +94,14 @@ class Seq2Seq(SequenceModel):
 
     def initial(self, batch_size: int) -> State:
         """The state after a source without words."""
-        return self.read({"source": torch.full((batch_size, 1), EOS, device=self.say.weight.device)})
+        return self.read({"source": torch.full((batch_size, 1), EOS, device=self.often.device)})
 
     def read(self, given: Streams) -> State:
         """Sources [B, S], each with its EOS and filled up with PAD -> the state before the first step. PAD changes
         nothing: neither direction of the encoder reads it."""
         expect(given, {"source": self.shapes["source"]})
         words = given["source"] != PAD
+        words[:, 0] = True  # a source of padding alone is a word that nobody knows
         # Time first and by number of words, as the GRU wants them, and each of them only while it lasts.
         lengths = words.sum(1).cpu()
         embedded = self._dropped(self.source(given["source"].T))
@@ -122,7 +123,7 @@ class Seq2Seq(SequenceModel):
         expect(observations, self.shapes if state is None else {"target": self.shapes["target"]})
         state = self.read(observations) if state is None else state
         spoken, state = self._decode(observations["target"], state)
-        return {"target": self.say(spoken)}, state
+        return {"target": self._logits(spoken)}, state
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """`target`, cross-entropy in nats, and `uniform`, for label smoothing (`nats`); 0 in the padding. Where the
@@ -132,7 +133,7 @@ class Seq2Seq(SequenceModel):
         state, words = self.read(batch.inputs), batch.inputs["target"]
         spoken = self._decode(words, state)[0] if progress.forced else self._alone(words, state)
         real = batch.mask > 0  # saying words is most of the work: none is said in the padding
-        losses = nats(self.say(spoken[real]), batch.targets["target"][real], "target")
+        losses = nats(self._logits(spoken[real]), batch.targets["target"][real], "target")
         return {name: torch.zeros_like(batch.mask).masked_scatter(real, loss) for name, loss in losses.items()}
 
     @torch.no_grad()
@@ -149,11 +150,7 @@ class Seq2Seq(SequenceModel):
     def _decode(self, words: Tensor, state: State) -> tuple[Tensor, State]:
         """The words before [B, T] -> what is about to be said, [B, T, embedding]."""
         hidden, state = self._recur(words, state)
-        if self.look is None:
-            context = state["summary"][:, None]
-        else:
-            context = self._weights(hidden, state).to(hidden.dtype) @ state["memory"]
-        spoken = torch.tanh(self.readout(hidden) + self.context(context))
+        spoken = torch.tanh(self.readout(hidden) + self.context(self._known(hidden, state)))
         return self._dropped(spoken), state
 
     def _recur(self, words: Tensor, state: State) -> tuple[Tensor, State]:
@@ -162,12 +159,24 @@ class Seq2Seq(SequenceModel):
         hidden, last = self.decoder(embedded, state["hidden"].transpose(0, 1).contiguous())
         return hidden, {**state, "hidden": last.transpose(0, 1)}
 
+    def _known(self, hidden: Tensor, state: State) -> Tensor:
+        """What each step knows of the source, [B, T, H]; [B, 1, H] where that is always the same."""
+        if self.look is None:
+            return state["summary"][:, None]
+        return self._weights(hidden, state) @ state["memory"]
+
     def _weights(self, hidden: Tensor, state: State) -> Tensor:
         """Luong's general score h W m, softmax over the words of the source: [B, T, S]. Divided by sqrt(H), or the sum
         of so many products would leave the softmax no gradient (Vaswani et al. 2017)."""
         assert self.look is not None
         scores = self.look(hidden) @ state["memory"].transpose(1, 2) * self.config.hidden**-0.5
-        return scores.float().masked_fill(state["memory_mask"][:, None] == 0, -torch.inf).softmax(-1)
+        scores = scores.masked_fill(state["memory_mask"][:, None] == 0, -torch.inf)
+        return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+    def _logits(self, spoken: Tensor) -> Tensor:
+        """What is about to be said [.., embedding] -> logits [.., V]."""
+        weight = self.target.weight if self.say is None else self.say.weight
+        return functional.linear(spoken, weight, self.often)
 
     def _alone(self, words: Tensor, state: State) -> Tensor:
         """As `_decode`, but of `words` [B, T] only the first is read; then always the most probable one. Only the
@@ -176,8 +185,7 @@ class Seq2Seq(SequenceModel):
         for _ in range(words.shape[1]):
             spoken, state = self._decode(word, state)
             steps.append(spoken)
-            with torch.no_grad():
-                word = self.say(spoken).argmax(-1)
+            word = self._logits(spoken.detach()).argmax(-1)
         return torch.cat(steps, 1)
 
     def _dropped(self, values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Matplotlib is used through its objects (no pyplot, no window, no state between c
 import io
 import math
 import warnings
+from importlib import metadata
 from typing import Any
 
 import matplotlib as mpl
@@ -30,8 +31,21 @@ PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
 # A line a name, told apart without colour too.
 MARKS: tuple[dict[str, Any], ...] = tuple({"marker": marker, "ms": 3.5, "lw": 1.4} for marker in "os^Dv<>P")
 SHORT = FuncFormatter(lambda value, _: f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}")
-# Column names are in any script: of these, whichever are installed.
+# Column names and words are in any script: of these, whichever are installed.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "IPAexGothic", "IPAGothic", "Hiragino Sans", "Yu Gothic", "Noto Sans")
+
+
+def add_japanese_font() -> None:
+    """Many machines have no font with Japanese letters; the extra `text` brings one, which needs to be made known."""
+    try:
+        found = [file for file in metadata.files("matplotlib-fontja") or [] if file.suffix == ".ttf"]
+    except metadata.PackageNotFoundError:
+        return
+    for file in found:
+        fontManager.addfont(str(file.locate()))
+
+
+add_japanese_font()
 STYLE: dict[Any, Any] = {
     "font.family": [font for font in FONTS if font in {known.name for known in fontManager.ttflist}],
     "font.size": 10,
