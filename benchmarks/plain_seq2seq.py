@@ -26,8 +26,7 @@ def plain_loss(model: Seq2Seq, batch: Batch, smoothing: float = 0.0) -> Tensor:
         hidden = cell(model.decoder, model.target(batch.inputs["target"][:, t]), hidden)
         context = summary if model.look is None else plain_context(model.look(hidden), memory, known)
         spoken = torch.tanh(model.readout(hidden) + model.context(context))
-        said = model.target if model.say is None else model.say
-        logits = functional.linear(spoken, said.weight, model.often)
+        logits = model.target.logits(spoken, model.often)
         words = batch.targets["target"][:, t]
         loss = functional.cross_entropy(logits, words, reduction="none", label_smoothing=smoothing)
         total = total + (loss * batch.mask[:, t]).sum()

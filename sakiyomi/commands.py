@@ -27,6 +27,8 @@ from sakiyomi.commands_motion import (
     steers,
     train_character,
 )
+from sakiyomi.commands_sound import do_evaluate_sound, do_rollout_sound
+from sakiyomi.commands_speech import do_evaluate_speech, do_rollout_speech
 from sakiyomi.commands_surprise import do_evaluate_series, do_watch
 from sakiyomi.commands_text import do_evaluate_text, do_explain_text, do_rollout_text
 from sakiyomi.data.episodes import EpisodeStore
@@ -204,8 +206,11 @@ def do_evaluate(name: str, rest: list[str]) -> None:
     if what in ("steers", "walks"):
         (evaluate_character if what == "steers" else evaluate_motion)(name, rest)
         return
-    if what == "writes":
-        do_evaluate_text(name, rest)
+    if what in ("writes", "hears"):
+        (do_evaluate_text if what == "writes" else do_evaluate_speech)(name, rest)
+        return
+    if what == "speaks":
+        do_evaluate_sound(name, rest)
         return
     if what in ("watches", "draws"):
         (do_evaluate_series if what == "watches" else do_evaluate_draws)(name, rest)
@@ -236,6 +241,9 @@ def do_rollout(name: str, rest: list[str]) -> None:
     if what in ("draws", "writes"):
         (do_rollout_draws if what == "draws" else do_rollout_text)(name, rest)
         return
+    if what in ("hears", "speaks"):
+        (do_rollout_speech if what == "hears" else do_rollout_sound)(name, rest)
+        return
     if what == "watches":
         raise SakiyomiError(f"{name} watches a series and does not go on by itself: sakiyomi watch {name}")
     if what == "imagines":
@@ -257,7 +265,10 @@ def do_rollout(name: str, rest: list[str]) -> None:
     console.print(f"success: {trial.success_any} (at the last step: {trial.success_last}); {folder / 'rollout.gif'}")
 
 
-def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "steers", "draws", "watches", "writes"]:
+Use = Literal["drives", "imagines", "walks", "steers", "draws", "watches", "writes", "hears", "speaks"]
+
+
+def does(name: str, rest: list[str]) -> Use:
     """What the run that is meant is for, or where there is none what the preset would be."""
     folder = Path(option(rest, "--run") or f"runs/{name}")
     there = (folder / "job.json").exists()
@@ -272,8 +283,12 @@ def does(name: str, rest: list[str]) -> Literal["drives", "imagines", "walks", "
         return "watches"
     if {"token", "target"} & set(getattr(model, "outputs", ())):
         return "writes"
+    if "sample" in getattr(model, "outputs", ()):
+        return "speaks"
     if hasattr(model, "decode"):
         return "walks"
+    if getattr(model, "taught", ()):
+        return "hears"
     return "imagines" if hasattr(model, "imagine") else "drives"
 
 
@@ -312,7 +327,7 @@ def do_demo(name: str, rest: list[str]) -> None:
 
 def do_serve_page(name: str, rest: list[str]) -> None:
     what = does(name, rest)
-    if what in ("imagines", "watches", "writes"):
+    if what in ("imagines", "watches", "writes", "hears", "speaks"):
         run_folder(name, option(rest, "--run"))  # a run that is not there is told as such
         raise SakiyomiError(f"{name} {what}; serve takes a character (walk, target-walker) or what draws (digits)")
     (do_serve_draws if what == "draws" else do_serve)(name, rest)
@@ -324,7 +339,7 @@ VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
     "fetch": (do_fetch, "fetch a public set of recordings: " + ", ".join(public_sets())),
     "train": (do_train, "train a preset"),
     "evaluate": (do_evaluate, "score a trained run"),
-    "rollout": (do_rollout, "drive, imagine, walk, be steered, draw, write, or predict along a recording"),
+    "rollout": (do_rollout, "drive, imagine, walk, be steered, draw, write, hear, speak, or predict along a recording"),
     "generate": (lambda name, rest: do_generate(name, rest, does(name, rest)), "draw pictures, such as digits"),
     "style": (do_style, "the ten digits in the hand of one photographed digit"),
     "demo-motion": (do_demo_motion, "from a folder of BVH files to a character that goes where it is told"),

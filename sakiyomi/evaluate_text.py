@@ -94,7 +94,7 @@ def evaluate_text(
     apart = bootstrap(costs)
     protocol = Protocol(
         data=f"{trained.job.data.store}, {options.split}",
-        counted=f"every {vocabulary.split[:-1]} once, after those before it in windows of {trained.job.data.steps}",
+        counted=f"every {vocabulary.unit} once, after those before it in windows of {trained.job.data.steps}",
         rule="-log p of what came, teacher-forced, mean",
         n=len(costs),
         seeds="none",
@@ -115,7 +115,8 @@ def evaluate_translator(trained: Trained, options: HowWritten, progress: Callabl
     store = EpisodeStore(trained.job.data.store)
     found = said_sentences(trained, store, options, progress)
     target = trained.normalizer.vocabulary("target")
-    tokens: Tokens = "char" if target.split == "characters" else "none"
+    # Without spaces between words, letters are counted.
+    tokens: Tokens = "char" if target.split in ("characters", "mecab") else "none"
     words = f"whole sentences of at most {options.steps} words, said by itself"
     protocol = Protocol(
         data=f"{trained.job.data.store}, {options.split}",
@@ -200,7 +201,7 @@ def all_ids(store: EpisodeStore, split: str) -> np.ndarray:
 
 def passages(trained: Trained, store: EpisodeStore, split: str) -> Batches:
     """A split as the model was trained to read it, every token predicted about once."""
-    data = replace(trained.job.data, stride=0)
+    data = replace(trained.job.data, stride=trained.job.data.steps)
     if data.steps:
         return Passages(store, split, data, trained.model.inputs)
     return Sentences(store, split, data, trained.model.inputs)

@@ -10,7 +10,7 @@ from sakiyomi.decode import Decoding
 from sakiyomi.files import write_atomic
 from sakiyomi.rollout import Trained
 from sakiyomi.views.attention import attention_map
-from sakiyomi.write import examples, gaze, translate
+from sakiyomi.write import examples, gaze, translate, translator
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Looking:
 
 def explain_text(trained: Trained, options: Looking, folder: Path) -> list[Path]:
     """The picture of one sentence. Raises SakiyomiError for a model that does not look."""
+    translator(trained)
     found = translate(trained, [options.text or examples(trained)[0]], Decoding(beam=options.beam))[0]
     looked, read, said = gaze(trained, found.source, options.target or found.text)
     write_atomic(folder / "attention.png", attention_map(looked.numpy(), read, said))

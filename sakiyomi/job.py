@@ -14,6 +14,7 @@ from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unkn
 from sakiyomi.files import write_atomic
 from sakiyomi.models import (
     AE,
+    BERT,
     CNNRNN,
     CVAE,
     GPT,
@@ -25,11 +26,14 @@ from sakiyomi.models import (
     SARNN,
     SVG,
     VAE,
+    BLSTMRecognizer,
+    ConvRecognizer,
     Forecaster,
     JointRNN,
     Seq2Seq,
     SequenceModel,
     Transformer,
+    WaveNet,
     WindowAE,
 )
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
@@ -52,6 +56,10 @@ ModelConfig = (
     | Seq2Seq.Config
     | Transformer.Config
     | GPT.Config
+    | BERT.Config
+    | WaveNet.Config
+    | ConvRecognizer.Config
+    | BLSTMRecognizer.Config
 )
 
 
@@ -203,10 +211,19 @@ LEAST = {
     "model.blocks": 1,
     "model.feedforward": 1,
     "model.context": 1,
+    "model.skip": 1,
+    "model.features": 0,
+    "model.hide.times": 0,
+    "model.hide.frames": 0,
+    "model.hide.bands": 0,
+    "model.hide.width": 0,
+    "model.quantisation": 2,
 }
 MOST = {
     "model.image_loss_fraction": 1,
     "model.dropout": 0.9,
+    "model.hide.frames": 1,
+    "model.hide.width": 1,
     "augment.patch": 1,
     "train.teacher_forcing.ratio": 1,
     "train.teacher_forcing.floor": 1,

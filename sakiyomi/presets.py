@@ -36,7 +36,8 @@ from sakiyomi.models import (
     JointRNN,
     WindowAE,
 )
-from sakiyomi.presets_text import reverse, shakespeare, translate, translate_attention, translate_gru
+from sakiyomi.presets_sound import an4, pick_subtasks, say_digits, say_tones, spoken_digits, tones
+from sakiyomi.presets_text import kokoro_bert, reverse, shakespeare, translate, translate_attention, translate_gru
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight
 from sakiyomi.watchdog import Watch
 from sakiyomi.worlds.joystick import Joystick
@@ -417,6 +418,13 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "translate-attention": translate_attention,
     "reverse": reverse,
     "shakespeare": shakespeare,
+    "kokoro-bert": kokoro_bert,
+    "spoken-digits": spoken_digits,
+    "an4": an4,
+    "tones": tones,
+    "say-digits": say_digits,
+    "say-tones": say_tones,
+    "pick-subtasks": pick_subtasks,
 }
 
 

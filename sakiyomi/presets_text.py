@@ -10,7 +10,7 @@ from sakiyomi.data.sources.generated_pairs import GeneratedPairs
 from sakiyomi.data.sources.text import PlainText, SentencePairs
 from sakiyomi.data.windows import Data
 from sakiyomi.job import Job, Preset, Train
-from sakiyomi.models import GPT, Seq2Seq, Transformer
+from sakiyomi.models import BERT, GPT, Seq2Seq, Transformer
 from sakiyomi.schedules import LearningRate, Weight
 
 READ_AS_IT_IS = Augment(joints=0, image=0)
@@ -20,7 +20,7 @@ SMOOTH = {"target": Weight(0.9), "uniform": Weight(0.1)}  # label smoothing of 0
 def translate_gru() -> Preset:
     """Read with one GRU, write with another; all that is known of the source is one vector."""
     train = Train(
-        steps=6000,
+        steps=4000,
         batch_size=128,
         learning_rate=LearningRate(peak=2e-3, warmup=200, decay="cosine"),
         losses={"target": Weight(1.0), "uniform": Weight(0.0)},
@@ -49,8 +49,8 @@ def translate() -> Preset:
     """A Transformer of the same sentences."""
     plain = translate_gru()
     rate = LearningRate(peak=1e-3, warmup=500, decay="cosine")
-    train = replace(plain.job.train, learning_rate=rate, losses=SMOOTH)
-    job = replace(plain.job, model=Transformer.Config(dropout=0.2), train=train)
+    train = replace(plain.job.train, steps=6000, learning_rate=rate, losses=SMOOTH)
+    job = replace(plain.job, model=Transformer.Config(dropout=0.3), train=train)
     return replace(plain, description="English to Japanese, 50,000 pairs; Transformer", job=job)
 
 
@@ -67,7 +67,7 @@ def reverse() -> Preset:
 def shakespeare() -> Preset:
     """Characters of a million; five minutes on two cores."""
     train = Train(
-        steps=1500,
+        steps=1300,
         batch_size=32,
         learning_rate=LearningRate(peak=3e-3, warmup=100, decay="cosine"),
         losses={"token": Weight(1.0), "uniform": Weight(0.0)},
@@ -77,5 +77,23 @@ def shakespeare() -> Preset:
         precision="bfloat16",
     )
     data = Data("data/shakespeare", steps=128, clock="token", stride=64)
-    job = Job(model=GPT.Config(), data=data, augment=READ_AS_IT_IS, train=train)
+    job = Job(model=GPT.Config(dropout=0.0), data=data, augment=READ_AS_IT_IS, train=train)
     return Preset("tiny Shakespeare, letter by letter; a GPT of some minutes", PlainText(), job)
+
+
+def kokoro_bert() -> Preset:
+    """A novel of 105,313 words, of which the last tenth is not learned from."""
+    train = Train(
+        steps=4000,
+        batch_size=32,
+        learning_rate=LearningRate(peak=3e-3, warmup=100, decay="cosine"),
+        losses={"token": Weight(1.0), "next": Weight(0.3)},
+        keep="token",
+        validate_every=400,
+        save_every=1000,
+        log_every=50,
+        precision="bfloat16",
+    )
+    data = Data("data/kokoro", steps=64, clock="token", stride=32)
+    job = Job(model=BERT.Config(), data=data, augment=READ_AS_IT_IS, train=train)
+    return Preset("a novel with words left out: BERT tells them", PlainText("kokoro", split="words", least=2), job)

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from sakiyomi.data.augment import augment_batch
+from sakiyomi.data.clips import Clips, of_sound
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.texts import Passages, Sentences, of_tokens
+from sakiyomi.data.utterances import Utterances
 from sakiyomi.data.windows import (
     Batch,
     Batches,
@@ -193,7 +195,7 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
         raise unknown("measure of validation (--train.keep)", cfg.keep, measures)
     store = EpisodeStore(job.data.store)
     entries = training_entries(store, job.data) if job.data.episodes else ()
-    normalizer = Normalizer.fit(store, covered_streams(store, model.inputs), entries)
+    normalizer = Normalizer.fit(store, covered_streams(store, (*model.inputs, *model.taught)), entries)
     windows = batches(store, "train", job.data, model, normalizer)
     validation = batches(store, "validation", job.data, model, normalizer)
     optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate.peak, eps=cfg.adam_eps, fused=True)
@@ -220,7 +222,12 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
 
 
 def batches(store: EpisodeStore, split: str, data: Data, model: SequenceModel, normalizer: Normalizer) -> Batches:
-    """One split as a model reads it: windows at its rate; sentences or passages of tokens."""
+    """One split as a model reads it: windows at its rate; sentences or passages of tokens; utterances; clips of
+    sound."""
+    if model.taught:
+        return Utterances(store, split, data, model.inputs, model.taught, normalizer)
+    if of_sound(store, model.inputs):
+        return Clips(store, split, data, model.inputs, normalizer)
     if not of_tokens(store, model.inputs):
         return Windows(store, split, data, model.inputs, normalizer)
     if data.steps and not model.reads:

@@ -6,6 +6,7 @@ in another language, or goes on with a text.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def said_of(trained: Trained, rows: list[np.ndarray], how: Decoding) -> list[Dec
         words = padded(rows[first : first + ROWS]).to(device)
         begin = torch.full((len(words),), BOS, device=device)
         with torch.inference_mode():
-            found += decode(model, model.read({"source": words}), begin, replace(how, never=NOT_SAID))
+            found += decode(model, model.read({"source": words}), begin, replace(how, never=(*how.never, *NOT_SAID)))
     return found
 
 
@@ -85,6 +86,7 @@ def go_on(trained: Trained, text: str, how: Decoding) -> Written:
     check(how)
     model, vocabulary = trained.model, language(trained)
     # Of an empty text, the end of a line before it is as good a beginning as any.
+    text = unicodedata.normalize("NFC", text)
     ids = vocabulary.encode(text) or vocabulary.encode("\n") or [EOS]
     device = next(model.parameters()).device
     seen = torch.tensor([ids], device=device)
@@ -92,7 +94,9 @@ def go_on(trained: Trained, text: str, how: Decoding) -> Written:
         state: State = model.initial(1)
         if len(ids) > 1:
             _, state = model.unroll({"token": seen[:, :-1]}, state)
-        found = decode(model, state, seen[:, -1], replace(how, never=(*NOT_SAID, EOS)), stream="token", stop=None)
+        found = decode(
+            model, state, seen[:, -1], replace(how, never=(*how.never, *NOT_SAID, EOS)), stream="token", stop=None
+        )
     return written(text, vocabulary.unknown(text), found[0], vocabulary)
 
 
@@ -133,7 +137,7 @@ def language(trained: Trained) -> Vocabulary:
 def as_trained(text: str, vocabulary: Vocabulary) -> str:
     """A line the way the vocabulary spells it, as far as that can be guessed: words that it does not know are tried in
     small letters, and without the punctuation at their ends. What it then knows no better stays as it is."""
-    text = " ".join(text.split())
+    text = unicodedata.normalize("NFC", text)
     if vocabulary.split != "words":
         return text
     known, out = vocabulary.numbers, []

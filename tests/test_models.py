@@ -23,6 +23,7 @@ SMALL = {
     **{"channels": 4, "encoding": 8, "latent": 3, "action": 2, "window": 5},
     **{"source_words": 9, "target_words": 11, "embedding": 6},
     **{"words": 10, "heads": 4, "blocks": 2, "feedforward": 16, "context": 4},
+    **{"labels": 4, "dilations": (1, 2, 4), "skip": 6, "features": 5},
 }
 STEPWISE = [name for name, model in MODELS.items() if not model.whole]
 IMAGINING = [name for name, model in MODELS.items() if hasattr(model, "imagine")]
@@ -54,10 +55,13 @@ def imaginative(request: pytest.FixtureRequest) -> SVG:
 
 
 def example_batch(model: SequenceModel, lengths: tuple[int, ...] = (T,) * B, seen: Streams | None = None) -> Batch:
-    """As Windows makes them: what is predicted at a step is what is seen at the next one."""
+    """As Windows makes them: what is predicted at a step is what is seen at the next one. What is taught is a label an
+    utterance, as Utterances makes them."""
     seen = model.example(B, T + 1) if seen is None else seen
     mask = torch.tensor([[float(t < length) for t in range(T)] for length in lengths])
-    return Batch({k: v[:, :-1] for k, v in seen.items()}, {k: v[:, 1:] for k, v in seen.items()}, mask)
+    targets = {name: value[:, 1:] for name, value in seen.items() if not model.taught}
+    taught = {name: len(SPECIAL) + torch.arange(B)[:, None] for name in model.taught}
+    return Batch({k: v[:, :-1] for k, v in seen.items()}, targets | taught, mask)
 
 
 def begun(model: SequenceModel, observations: Streams) -> dict[str, Tensor]:
@@ -184,13 +188,14 @@ def test_predictions_have_the_shapes_of_observations(model: SequenceModel) -> No
     seen = model.example(B, T)
     assert set(seen) == set(model.inputs)
     predictions, _ = model.unroll(seen)
-    assert set(model.outputs) <= set(model.inputs)
+    assert set(model.outputs) - set(model.taught) <= set(model.inputs)
     for name in model.inputs:
         assert seen[name].shape[:2] == (B, T)
         assert ((seen[name] >= 0) & (seen[name] <= model.vocabularies.get(name, 2) - 1)).all()
     for name in model.outputs:
         logits = [model.vocabularies[name]] if name in model.vocabularies else []
-        assert list(predictions[name].shape) == [*seen[name].shape, *logits]
+        shape = [B, T] if name in model.taught else seen[name].shape
+        assert list(predictions[name].shape) == [*shape, *logits]
     for value in model.initial(B).values():
         assert len(value) == B
 
@@ -233,7 +238,8 @@ def test_losses_obey_the_mask(model: SequenceModel) -> None:
 def test_nan_in_padded_targets_does_not_reach_the_total(model: SequenceModel) -> None:
     batch = example_batch(model, (T, 4, 1))
     targets = {name: value.clone() for name, value in batch.targets.items()}
-    for name, value in targets.items():
+    for name in targets.keys() - set(model.taught):
+        value = targets[name]
         value[batch.mask == 0] = PAD if name in model.vocabularies else torch.nan
     torch.testing.assert_close(weighed(model, Batch(batch.inputs, targets, batch.mask)), weighed(model, batch))
 

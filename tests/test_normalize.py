@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sakiyomi.audio.spectrum import Frames, Mel
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import STILL, Normalizer, Scale
 from sakiyomi.data.windows import covered_streams
@@ -142,3 +143,32 @@ def test_few_clips_of_motion_are_all_that_is_known(walk_store: EpisodeStore) -> 
     values = torch.from_numpy(walk_store.values(entries[0].id, "pose")).double()
     torch.testing.assert_close(torch.tensor(few.scales["pose"].mean).double(), values.mean(0), atol=1e-6, rtol=1e-5)
     assert few.scales["pose"].low == ()
+
+
+def test_samples_are_ids_of_mu_law() -> None:
+    """There and back, each is as near as 256 values let it be: within a half step, which is wider where it is loud."""
+    normalizer = Normalizer({"sample": Scale("audio")})
+    samples = torch.tensor([0, 1, -1, 100, -100, 5000, -20000, 32767, -32768], dtype=torch.int16)
+    ids = normalizer.encode("sample", samples)
+    assert ids.dtype == torch.int64
+    assert ids[0] == 128
+    assert ((ids >= 0) & (ids < 256)).all()
+    back = normalizer.decode("sample", ids)
+    assert back.dtype == torch.int16
+    torch.testing.assert_close(normalizer.encode("sample", back), ids, atol=0, rtol=0)
+    apart = (back.double() - samples.double()).abs()
+    assert (apart <= 4 + 0.025 * samples.double().abs()).all()
+    with pytest.raises(SakiyomiError, match="as int16"):
+        normalizer.encode("sample", samples.float())
+
+
+def test_how_frames_are_made_of_sound_is_kept(tmp_path: Path) -> None:
+    mel = Mel(rate=8000, frames=Frames(size=320, hop=160), bands=26)
+    normalizer = Normalizer(
+        {"feature": Scale("scalar", mean=(0.0,) * 26, std=(1.0,) * 26, sound=mel), "value": Scale("scalar")}
+    )
+    normalizer.save(tmp_path / "normalizer.json")
+    again = Normalizer.load(tmp_path / "normalizer.json")
+    assert again.sound("feature") == mel
+    with pytest.raises(SakiyomiError, match="nothing says how stream 'value' is made of sound"):
+        again.sound("value")

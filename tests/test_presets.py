@@ -29,7 +29,9 @@ def built(job: Job) -> SequenceModel:
     if isinstance(model, Fitted):
         streams = {"pose": Stream("motion", (27,), "float32", 30.0), "value": Stream("scalar", (2,), "float32", 1.0)}
         words = Stream("token", (), "int32", 1.0, vocabulary=Vocabulary((*SPECIAL, "a", "b")))
-        streams |= dict.fromkeys(("source", "target", "token"), words)
+        streams |= dict.fromkeys(("source", "target", "token", "transcript"), words)
+        streams["feature"] = Stream("scalar", (26,), "float32", 50.0)
+        streams["label"] = Stream("label", (2,), "float32", 1.0)
         return build(model.fitted(job.model, streams))
     return build(job.model)
 
@@ -52,7 +54,8 @@ def test_a_preset_is_a_whole_job(name: str, tmp_path: Path) -> None:
 def test_a_preset_weighs_every_loss_of_its_model(name: str) -> None:
     job = preset(name).job
     model, device = built(job), torch.device("cpu")
-    batch = Batch(model.example(1, 3), model.example(1, 3), torch.ones(1, 3))
+    taught = dict.fromkeys(model.taught, torch.tensor([[len(SPECIAL)]]))
+    batch = Batch(model.example(1, 3), model.example(1, 3) | taught, torch.ones(1, 3))
     total, _ = weigh(model.loss(batch, progress_at(0, 1, 0, device)), batch.mask, job.train, 0)
     assert torch.isfinite(total)
 

@@ -14,10 +14,11 @@ from imagining import push_job
 from sakiyomi.data.augment import Augment
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
 from sakiyomi.data.normalize import Normalizer
+from sakiyomi.data.sources.generated_pairs import GeneratedPairs
 from sakiyomi.data.windows import Batch, Data, Windows
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Job, Train, build, load_job, save_job
-from sakiyomi.models import MVAE, SARNN, JointRNN
+from sakiyomi.models import MVAE, SARNN, JointRNN, Seq2Seq
 from sakiyomi.rollout import limits_of, load
 from sakiyomi.run import Interrupted, Log, read_metrics, read_tensors
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight, progress_at
@@ -255,6 +256,29 @@ def test_a_model_that_reads_its_own_predictions_is_resumed_bit_for_bit(
     always = replace(job, train=replace(job.train, teacher_forcing=TeacherForcing()))
     train(always, tmp_path / "forced")
     assert not same_run(tmp_path / "whole", tmp_path / "forced")
+
+
+@pytest.mark.parametrize("reads_itself", [False, True])
+def test_a_translator_with_dropout_is_resumed_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads_itself: bool
+) -> None:
+    """Dropout draws from torch's own generator, and sentences are drawn by their length: both follow from the step."""
+    GeneratedPairs(pairs=60, held_out=10).record(tmp_path / "pairs")
+    forcing = TeacherForcing(0.5) if reads_itself else TeacherForcing()
+    losses = {"target": Weight(0.9), "uniform": Weight(0.1)}
+    settings = Train(12, 8, losses=losses, teacher_forcing=forcing, validate_every=6, save_every=4, log_every=1)
+    model = Seq2Seq.Config(embedding=8, hidden=8, attention=True, dropout=0.3)
+    job = Job(model, Data(str(tmp_path / "pairs"), clock="target"), Augment(joints=0, image=0), settings)
+    train(job, tmp_path / "whole")
+    with monkeypatch.context() as pressing:
+        press_ctrl_c_at(5, pressing)
+        with pytest.raises(Interrupted):
+            train(job, tmp_path / "stopped")
+    train(job, tmp_path / "stopped", resume=True)
+    assert same_run(tmp_path / "whole", tmp_path / "stopped")
+    without = replace(job, model=replace(model, dropout=0.0))
+    train(without, tmp_path / "without")
+    assert not same_run(tmp_path / "whole", tmp_path / "without")
 
 
 def test_the_best_weights_are_those_of_the_measure_that_was_asked_for(push_store: EpisodeStore, tmp_path: Path) -> None:

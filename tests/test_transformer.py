@@ -11,7 +11,7 @@ from sakiyomi.data.episodes import Stream
 from sakiyomi.data.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
-from sakiyomi.layers.attention import Norm
+from sakiyomi.layers.attention import MultiHead, Norm
 from sakiyomi.models import GPT, MODELS, Transformer
 from sakiyomi.models.base import Reads, nats
 from sakiyomi.run import read_tensors, save_weights
@@ -67,8 +67,10 @@ def test_every_word_of_the_source_counts() -> None:
 def test_a_source_of_padding_alone_is_no_nan() -> None:
     model = Transformer(SMALL)
     source = torch.full((1, 3), PAD)
-    predicted, _ = model.unroll({"source": source, "target": targets()[:1]})
-    assert predicted["target"].isfinite().all()
+    for rough in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=rough):
+            predicted, _ = model.unroll({"source": source, "target": targets()[:1]})
+        assert predicted["target"].isfinite().all()
     assert (source == PAD).all()  # and what was given stays as it was
 
 
@@ -140,6 +142,24 @@ def test_attention_is_a_share_of_each_real_word() -> None:
     torch.testing.assert_close(looked[:, :4], sooner)
 
 
+def test_attention_is_what_the_last_block_has_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, heard = Transformer(SMALL).eval(), []
+    across = model.decoder.get_submodule(f"{SMALL.blocks - 1}.across")
+    assert isinstance(across, MultiHead)
+    look = across.look
+    monkeypatch.setattr(across, "look", lambda *given: (heard.append(given), look(*given))[1])
+    seen = {"source": sources(), "target": targets()}
+    model.unroll(seen)
+    ((queries, held, _),) = heard
+    size = SMALL.width // SMALL.heads
+    heads = []
+    for h in range(SMALL.heads):
+        asked, key = queries[..., h * size : (h + 1) * size], held[..., h * size : (h + 1) * size]
+        scores = asked @ key.transpose(1, 2) / size**0.5
+        heads.append(scores.masked_fill((seen["source"] == PAD)[:, None], -torch.inf).softmax(-1))
+    torch.testing.assert_close(model.attention(seen), torch.stack(heads).mean(0), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("share", [True, False])
 def test_shared_words_are_one_parameter(share: bool, tmp_path: Path) -> None:
     """In the model, and in the file of its weights."""
@@ -168,6 +188,14 @@ def test_dropout_is_for_training_and_follows_torchs_seed() -> None:
         assert (runs[0] - runs[2]).abs().amax() > 0.01
         model.eval()
         torch.testing.assert_close(model.unroll(seen)[0], model.unroll(seen)[0], atol=0, rtol=0)
+
+
+def test_dropout_is_on_what_the_blocks_read_too() -> None:
+    model, read = Transformer(replace(SMALL, dropout=0.5)), []
+    for stack in (model.encoder, model.decoder):
+        stack[0].register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    model.unroll({"source": sources(), "target": targets()})
+    assert [0.4 < (x == 0).float().mean() < 0.6 for x in read] == [True, True]
 
 
 def test_bfloat16_is_near_and_learns() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from sakiyomi.audio.spectrum import Mel
 from sakiyomi.data.vocabulary import Vocabulary
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line, write_atomic
@@ -45,6 +46,8 @@ class Stream:
     """Hard limits of each channel, where they are known: the guard keeps to them."""
     vocabulary: Vocabulary | None = None
     """Of tokens: what their numbers mean."""
+    sound: Mel | None = None
+    """Of frames of sound: how they are made of samples, by `log_mel`."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Scaling between the units of a recording and the range a network works in.
 
 Pictures: uint8 [..., H, W, C] -> float32 [..., C, H, W] in 0..1. Motion and scalars (sensors): each channel's mean
-and standard deviation over the training split -> 0 and 1. Labels and tokens stay as they are. Everything else: each
-channel's range over the training split -> 0.1..0.9. A channel that never changes maps to the middle (0.5, of motion and
-scalars 0) and back to its value.
+and standard deviation over the training split -> 0 and 1. Labels and tokens stay as they are. Samples of sound, int16:
+the 256 ids of mu-law. Everything else: each channel's range over the training split -> 0.1..0.9. A channel that never
+changes maps to the middle (0.5, of motion and scalars 0) and back to its value.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,13 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sakiyomi.audio.spectrum import Mel
+from sakiyomi.audio.wave import from_mu_law, mu_law
 from sakiyomi.data.episodes import Entry, EpisodeStore, Kind
 from sakiyomi.data.vocabulary import Vocabulary
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import write_atomic
 
 LOW, HIGH = 0.1, 0.9
-UNSCALED, STANDARD = ("image", "label", "token"), ("motion", "scalar")
+UNSCALED, STANDARD = ("image", "label", "token", "audio"), ("motion", "scalar")
+FULL = 2**15  # of samples of 16 bits
 STILL = 1e-3  # of the unit: the least deviation a channel of motion counts as, so that what stands still stays still
 
 
@@ -37,6 +40,8 @@ class Scale:
     std: tuple[float, ...] = ()
     vocabulary: Vocabulary | None = None
     """Of tokens: so that a run can read and write text without its recordings."""
+    sound: Mel | None = None
+    """Of frames of sound: so that a run can hear without its recordings."""
 
 
 class Normalizer:
@@ -60,7 +65,9 @@ class Normalizer:
                 known = {} if entries else store.statistics
                 statistics = [known.get(s) or store.measure(s, entries) for s in covered]
                 if kind in STANDARD:
-                    scales[name] = Scale(kind, mean=statistics[0].mean, std=statistics[0].std)
+                    scales[name] = Scale(
+                        kind, mean=statistics[0].mean, std=statistics[0].std, sound=store.streams[name].sound
+                    )
                     continue
                 low = np.min([s.low for s in statistics], axis=0)
                 high = np.max([s.high for s in statistics], axis=0)
@@ -69,7 +76,7 @@ class Normalizer:
 
     def encode(self, stream: str, values: Tensor) -> Tensor:
         """[..., C] in the stream's unit -> float32 around 0.1..0.9, motion and scalars of mean 0 and deviation 1;
-        pictures uint8 [..., H, W, C] -> [..., C, H, W]."""
+        pictures uint8 [..., H, W, C] -> [..., C, H, W]; samples int16 -> ids int64."""
         if self._scale(stream).kind == "image":
             if values.dtype != torch.uint8:
                 raise SakiyomiError(f"stream {stream!r} takes pictures as uint8 0..255, got {values.dtype}")
@@ -78,6 +85,10 @@ class Normalizer:
             return values.float()
         if self._scale(stream).kind == "token":
             return values.long()
+        if self._scale(stream).kind == "audio":
+            if values.dtype != torch.int16:
+                raise SakiyomiError(f"stream {stream!r} takes samples as int16, got {values.dtype}")
+            return torch.from_numpy(mu_law(values.cpu().numpy() / FULL)).to(values.device)
         center, half = self._affine(stream, values)
         if self._scale(stream).kind in STANDARD:
             return ((values - center) / half).float()
@@ -89,6 +100,9 @@ class Normalizer:
             return values.movedim(-3, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
         if self._scale(stream).kind in ("label", "token"):
             return values
+        if self._scale(stream).kind == "audio":
+            samples = from_mu_law(values.cpu().numpy()) * FULL
+            return torch.from_numpy(samples.round().clip(-FULL, FULL - 1).astype(np.int16)).to(values.device)
         center, half = self._affine(stream, values)
         if self._scale(stream).kind in STANDARD:
             return values * half + center
@@ -100,6 +114,16 @@ class Normalizer:
         if known is None:
             raise SakiyomiError(f"stream {stream!r} holds {self._scale(stream).kind}, no tokens with a vocabulary")
         return known
+
+    def sound(self, stream: str) -> Mel:
+        """How the frames of a stream are made of samples. Raises SakiyomiError for frames that are of no sound."""
+        made = self._scale(stream).sound
+        if made is None:
+            raise SakiyomiError(
+                f"nothing says how stream {stream!r} is made of sound (AN4, say, came as cepstra); a run that hears "
+                "sound files: sakiyomi train spoken-digits"
+            )
+        return made
 
     def save(self, path: Path) -> None:
         write_atomic(path, msgspec.json.format(msgspec.json.encode(self.scales)))

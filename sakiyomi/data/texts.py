@@ -7,7 +7,6 @@ Which sentences a step sees follows from (seed, step) alone, as with windows.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -44,6 +43,7 @@ class Sentences:
         # By what is predicted, then by what is read: validation pads little, and in the same way each time.
         ranked = np.lexsort(lengths)
         self.lengths = lengths[:, ranked].T
+        self._buckets = Buckets(self.lengths)
         self.sentences = {name: [found[name][i] for i in ranked] for name in streams}
         self.steps = max(len(words) for name in streams if name not in reads for words in found[name])
 
@@ -53,9 +53,7 @@ class Sentences:
     def draw(self, seed: int, step: int, batch_size: int) -> Batch:
         """The training batch of one step: sentences of like length, all of them once an epoch (but for the few that
         do not fill a last batch)."""
-        size = min(batch_size, len(self))
-        epoch, index = divmod(step, len(self) // size)
-        return self.batch([int(i) for i in self._buckets(seed, epoch, size)[index]])
+        return self.batch(self._buckets.at(seed, step, batch_size))
 
     def batch(self, picks: list[int]) -> Batch:
         """The sentences with these numbers, padded to the longest of them."""
@@ -75,32 +73,53 @@ class Sentences:
             raise SakiyomiError(f"streams {list(self.streams)}: none is predicted")
         return Batch(inputs, targets, mask)
 
-    def _buckets(self, seed: int, epoch: int, size: int) -> np.ndarray:
-        return buckets(seed, epoch, size, self.lengths.tobytes(), self.lengths.shape[1])
 
+class Buckets:
+    """Batches of like length, as a function of (seed, epoch); the last epoch's are kept at hand."""
 
-@lru_cache(maxsize=4)
-def buckets(seed: int, epoch: int, size: int, lengths: bytes, streams: int) -> np.ndarray:
-    """The batches of one epoch, int64 [batches, size]: a permutation, sorted by length within each pool of batches,
-    and the batches shuffled again."""
-    known = np.frombuffer(lengths, np.int64).reshape(-1, streams)
-    drawn = order(seed, epoch, len(known))
-    pools = [drawn[first : first + POOL * size] for first in range(0, len(drawn), POOL * size)]
-    near = np.concatenate([pool[np.lexsort(known[pool].T)] for pool in pools])
-    batches = near[: len(near) // size * size].reshape(-1, size)
-    return np.random.default_rng((seed, epoch, 1)).permutation(batches)
+    def __init__(self, lengths: np.ndarray) -> None:
+        """`lengths` int64 [N, K]: by the last of the K first."""
+        self.lengths = lengths
+        self._key: tuple[int, int, int] | None = None
+        self._batches = np.zeros((0, 0), np.int64)
+
+    def at(self, seed: int, step: int, batch_size: int) -> list[int]:
+        """What one step sees: all of them once an epoch, but for a few that do not fill a batch, other ones each
+        time."""
+        size = min(batch_size, len(self.lengths))
+        epoch, index = divmod(step, len(self.lengths) // size)
+        if self._key != (seed, epoch, size):
+            self._key, self._batches = (seed, epoch, size), self._drawn(seed, epoch, size)
+        return self._batches[index].tolist()
+
+    def _drawn(self, seed: int, epoch: int, size: int) -> np.ndarray:
+        """int64 [batches, size]: a permutation, sorted by length within each pool, and the batches shuffled again."""
+        count = len(self.lengths) // size * size
+        drawn = order(seed, epoch, len(self.lengths))[:count]  # before they are sorted: nothing is left out for ever
+        pools = [drawn[first : first + POOL * size] for first in range(0, count, POOL * size)]
+        near = np.concatenate([pool[np.lexsort(self.lengths[pool].T)] for pool in pools])
+        return np.random.default_rng((seed, epoch, 1)).permutation(near.reshape(-1, size))
 
 
 class Passages:
-    """Windows of `data.steps` tokens of a text without sentences; a training step sees any of them, validation one
-    after the other."""
+    """Windows of `data.steps` tokens of a text without sentences, one every `data.stride`."""
 
     def __init__(self, store: EpisodeStore, split: str, data: Data, streams: tuple[str, ...]) -> None:
         self.store, self.streams, self.steps, self.rate = store, streams, data.steps, 1.0
         entries = training_entries(store, data) if split == "train" else store.split(split)
         self.texts = {name: [store.values(entry.id, name) for entry in entries] for name in streams}
-        stride = data.stride or data.steps
-        first = next(iter(self.texts.values()))
+        stride = data.stride or max(1, data.steps // 2)
+        first = self.texts[streams[0]]
+        for name in streams:
+            if [len(text) for text in self.texts[name]] != [len(text) for text in first]:
+                raise SakiyomiError(f"{store.folder}: streams {streams[0]!r} and {name!r} differ in length")
+        short = [entry.id for entry, text in zip(entries, first, strict=True) if len(text) <= data.steps]
+        if short and len(short) < len(first) and not data.skip_short:
+            raise SakiyomiError(
+                f"text {short[0]!r} of {store.folder} has less than a window of --data.steps {data.steps} tokens and "
+                f"the one after it, the first of {len(short)} too short; use a shorter window, or --data.skip-short to "
+                "leave such texts out"
+            )
         # The last one ends with the text, or the end would never be learned.
         self.begins = [
             (number, begin)

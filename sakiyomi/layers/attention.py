@@ -258,5 +258,5 @@ class Words(nn.Module):
                 f"{self.table.num_embeddings}; are they of another vocabulary?"
             ) from error
 
-    def logits(self, vectors: Tensor) -> Tensor:
-        return functional.linear(vectors, (self.out or self.table).weight)
+    def logits(self, vectors: Tensor, bias: Tensor | None = None) -> Tensor:
+        return functional.linear(vectors, (self.out or self.table).weight, bias)

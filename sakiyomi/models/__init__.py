@@ -2,6 +2,7 @@
 
 from sakiyomi.models.ae import AE
 from sakiyomi.models.base import SequenceModel, State, Streams
+from sakiyomi.models.bert import BERT
 from sakiyomi.models.cnn_rnn import CNNRNN
 from sakiyomi.models.cvae import CVAE
 from sakiyomi.models.forecaster import Forecaster
@@ -11,11 +12,13 @@ from sakiyomi.models.lstm_ae import LSTMAE
 from sakiyomi.models.lstm_vae import LSTMVAE
 from sakiyomi.models.mtrnn import MTRNN
 from sakiyomi.models.mvae import MVAE
+from sakiyomi.models.recognizer import BLSTMRecognizer, ConvRecognizer
 from sakiyomi.models.sarnn import SARNN
 from sakiyomi.models.seq2seq import Seq2Seq
 from sakiyomi.models.svg import SVG
 from sakiyomi.models.transformer import Transformer
 from sakiyomi.models.vae import VAE
+from sakiyomi.models.wavenet import WaveNet
 from sakiyomi.models.window_ae import WindowAE
 
 MODELS = {
@@ -35,10 +38,15 @@ MODELS = {
     "Seq2Seq": Seq2Seq,
     "Transformer": Transformer,
     "GPT": GPT,
+    "BERT": BERT,
+    "WaveNet": WaveNet,
+    "ConvRecognizer": ConvRecognizer,
+    "BLSTMRecognizer": BLSTMRecognizer,
 }
 
 __all__ = [
     "AE",
+    "BERT",
     "CNNRNN",
     "CVAE",
     "GPT",
@@ -50,6 +58,8 @@ __all__ = [
     "SARNN",
     "SVG",
     "VAE",
+    "BLSTMRecognizer",
+    "ConvRecognizer",
     "Forecaster",
     "JointRNN",
     "Seq2Seq",
@@ -57,5 +67,6 @@ __all__ = [
     "State",
     "Streams",
     "Transformer",
+    "WaveNet",
     "WindowAE",
 ]

@@ -32,7 +32,7 @@ class SequenceModel(nn.Module, ABC):
     inputs: tuple[str, ...]
     """The streams it reads."""
     outputs: tuple[str, ...]
-    """Those of them it predicts; the others are conditions."""
+    """Those of them it predicts, and what it is taught; the others are conditions."""
     shapes: dict[str, tuple[int, ...]]
     """The shape of one value of each of them."""
     ahead: int = 1
@@ -43,6 +43,8 @@ class SequenceModel(nn.Module, ABC):
     SakiyomiError."""
     reads: tuple[str, ...] = ()
     """Those of its inputs that are read whole before the first step, as a translator reads its source: `Reads`."""
+    taught: tuple[str, ...] = ()
+    """Those of its outputs that it never reads: labels of a whole sequence, without times. `Utterances` have them."""
     vocabularies: dict[str, int]
     """Of its streams of tokens: how many there are. A step of such a stream is int64 [B], its shape is (), and what is
     predicted of it are logits [.., V]."""
@@ -214,10 +216,9 @@ def nats(logits: Tensor, words: Tensor, stream: str) -> dict[str, Tensor]:
     """What a model of tokens has lost, logits [B, T, V] against words [B, T]. By the stream's name: cross-entropy in
     nats [B, T]. `uniform`: the KL divergence of what it says from all words alike, also in nats. Weights of 0.9 and 0.1
     are the label smoothing of Szegedy et al. 2016."""
-    logits = logits.float()
-    total = logits.logsumexp(-1)
-    said = logits.gather(-1, words[..., None]).squeeze(-1)
-    return {stream: total - said, "uniform": total - logits.mean(-1) - math.log(logits.shape[-1])}
+    said = logits.log_softmax(-1, dtype=torch.float32 if logits.dtype == torch.bfloat16 else None)
+    words_said = said.gather(-1, words[..., None]).squeeze(-1)
+    return {stream: -words_said, "uniform": -said.mean(-1) - math.log(logits.shape[-1])}
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from sakiyomi.data.episodes import Stream
 from sakiyomi.data.vocabulary import EOS, PAD
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
+from sakiyomi.layers.attention import Words
 from sakiyomi.models.base import (
     SequenceModel,
     State,
@@ -62,7 +63,7 @@ class Seq2Seq(SequenceModel):
         """Each step looks at all words of the source; without, it has one vector of them."""
         dropout: float = 0.0
         """Share of the numbers between layers that training leaves out."""
-        share: bool = False
+        share: bool = True
         """A word of the target is said with the weights it is read with (Press & Wolf 2017)."""
 
     def __init__(self, config: Config) -> None:
@@ -73,18 +74,15 @@ class Seq2Seq(SequenceModel):
         self.shapes = {"source": (), "target": ()}
         self.vocabularies = {name: known_width(c, f"{name}_words") for name in self.inputs}
         between = c.dropout if c.layers > 1 else 0.0
-        self.source = nn.Embedding(c.source_words, c.embedding)
+        self.source = Words(c.source_words, c.embedding, share=True)  # it says none of them
         self.encoder = nn.GRU(c.embedding, c.hidden // 2, c.layers, dropout=between, bidirectional=True)
-        self.target = nn.Embedding(c.target_words, c.embedding)
+        self.target = Words(c.target_words, c.embedding, c.share)
         self.begin = nn.Linear(c.hidden, c.hidden)  # of each layer: the encoder's last state -> the decoder's first
         self.decoder = nn.GRU(c.embedding, c.hidden, c.layers, dropout=between, batch_first=True)
         self.look = nn.Linear(c.hidden, c.hidden, bias=False) if c.attention else None
         self.context = nn.Linear(c.hidden, c.embedding, bias=False)
         self.readout = nn.Linear(c.hidden, c.embedding)
-        self.say = None if c.share else nn.Linear(c.embedding, c.target_words, bias=False)
         self.often = nn.Parameter(torch.zeros(c.target_words))  # the bias of each word
-        if c.share:
-            nn.init.normal_(self.target.weight, 0.0, c.embedding**-0.5)  # weights that say words begin small
 
     @staticmethod
     def fitted(config: Config, streams: Mapping[str, Stream]) -> Config:
@@ -134,7 +132,7 @@ class Seq2Seq(SequenceModel):
         spoken = self._decode(words, state)[0] if progress.forced else self._alone(words, state)
         real = batch.mask > 0  # saying words is most of the work: none is said in the padding
         losses = nats(self._logits(spoken[real]), batch.targets["target"][real], "target")
-        return {name: torch.zeros_like(batch.mask).masked_scatter(real, loss) for name, loss in losses.items()}
+        return {name: loss.new_zeros(real.shape).masked_scatter(real, loss) for name, loss in losses.items()}
 
     @torch.no_grad()
     def attention(self, observations: Streams) -> Tensor:
@@ -175,8 +173,7 @@ class Seq2Seq(SequenceModel):
 
     def _logits(self, spoken: Tensor) -> Tensor:
         """What is about to be said [.., embedding] -> logits [.., V]."""
-        weight = self.target.weight if self.say is None else self.say.weight
-        return functional.linear(spoken, weight, self.often)
+        return self.target.logits(spoken, self.often)
 
     def _alone(self, words: Tensor, state: State) -> Tensor:
         """As `_decode`, but of `words` [B, T] only the first is read; then always the most probable one. Only the

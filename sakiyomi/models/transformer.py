@@ -126,7 +126,7 @@ class Transformer(SequenceModel):
         vectors, _ = self._said(batch.inputs, None)
         real = batch.mask > 0  # saying words is most of the work: none is said in the padding
         losses = nats(self.target_words.logits(vectors[real]), batch.targets["target"][real], "target")
-        return {name: torch.zeros_like(batch.mask).masked_scatter(real, loss) for name, loss in losses.items()}
+        return {name: loss.new_zeros(real.shape).masked_scatter(real, loss) for name, loss in losses.items()}
 
     def _said(self, observations: Streams, state: State | None) -> tuple[Tensor, State]:
         """The vectors [B, T, W] that the next words are told from, and the state after them."""

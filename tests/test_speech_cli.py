@@ -1,0 +1,152 @@
+"""Recognisers on the command line, as a user meets them: trained on tones made up on the spot, told sound files of any
+kind, scored; and what a slip of the fingers gets."""
+
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sakiyomi.__main__ import main
+from sakiyomi.audio.wave import write_wav
+from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.sources.spoken_digits import RATE
+from sakiyomi.data.sources.tones import LETTERS, melody
+from sakiyomi.recognize import Listening, hear, hear_file, recorded_frames, stream
+from sakiyomi.rollout import Trained, load
+from sakiyomi.scores.protocol import load_scores
+
+STEPS = ["--train.threads", "1", "--train.validate-every", "100"]
+FEW = ["--letters", "4", "--most", "4", "--strings", "160", "--validation", "20", "--test", "20"]
+TUNE = (0, 2, 1, 3, 3, 1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recogniser of tones, made by the commands themselves, and a melody as a file."""
+    folder = tmp_path_factory.mktemp("tones")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert main(["prepare", "tones", *FEW]) == 0
+        assert main(["train", "tones", "--train.steps", "300", *STEPS]) == 0
+        write_wav(Path("tune.wav"), tune(), RATE)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def tune() -> np.ndarray:
+    return melody(np.array(TUNE), np.random.default_rng(5), noise=20.0).astype(np.float32)
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def trained(here: Path) -> Trained:
+    return load("runs/tones")
+
+
+def test_it_learns_tones_it_was_told_without_times(here: Path) -> None:
+    assert main(["evaluate", "tones"]) == 0
+    scores = load_scores(here / "runs/tones/scores.json")
+    assert scores["wer"].value < 0.2  # by chance, of four letters, 0.75 and more
+    assert scores["wer"].low is not None
+    assert {"wer/beam", "wer/language", "cer", "whole", "wer/generated"} <= set(scores)
+    assert "heard with a language model" in (here / "runs/tones/report.html").read_text("utf-8")
+
+
+def test_a_file_is_heard(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", "tones", "--file", "tune.wav"]) == 0
+    heard = capsys.readouterr().out.strip().split()
+    assert heard == [LETTERS[letter] for letter in TUNE]
+
+
+def test_another_rate_and_stereo_are_heard_alike(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are told."""
+    samples = np.repeat(np.clip(tune() * 2**15, -(2**15), 2**15 - 1).astype("<i2"), 2)  # each twice: twice the rate
+    with wave.open("stereo.wav", "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(2 * RATE)
+        file.writeframes(np.repeat(samples, 2).tobytes())
+    assert main(["rollout", "tones", "--file", "stereo.wav"]) == 0
+    said, *notes = capsys.readouterr().out.strip().split("\n")
+    assert said.split() == [LETTERS[letter] for letter in TUNE]
+    assert "2 channels" in notes[0]
+    assert "16000 to 8000 Hz" in notes[1]
+
+
+def test_of_silence_nothing_is_heard(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_wav(Path("silence.wav"), np.zeros(RATE, np.float32), RATE)
+    for more in ([], ["--stream"]):
+        assert main(["rollout", "tones", "--file", "silence.wav", *more]) == 0
+        out = capsys.readouterr().out
+        assert "(nothing)" in out
+        assert "silent" in out
+
+
+def test_clipped_sound_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_wav(Path("loud.wav"), (tune() * 20).clip(-1, 1), RATE)
+    assert main(["rollout", "tones", "--file", "loud.wav"]) == 0
+    assert "clipped" in capsys.readouterr().out
+
+
+def test_the_stream_is_the_likeliest_path(trained: Trained, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Frame by frame the same labels as at once, never later than the sound."""
+    store = EpisodeStore("data/tones")
+    for entry in store.split("test")[:5]:
+        frames = recorded_frames(trained, store, entry)
+        said = list(stream(trained, frames))
+        assert " ".join(one.text for one in said) == hear(trained, frames, Listening()).text
+        times = [one.time for one in said]
+        assert times == sorted(times)
+        assert all(0 <= time < entry.lengths["feature"] / store.streams["feature"].rate for time in times)
+    assert main(["rollout", "tones", "--file", "tune.wav", "--stream"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.strip().split("\n") if " s  " in line]
+    assert [line[-1] for line in lines] == [LETTERS[letter] for letter in TUNE]
+
+
+def test_a_beam_reads_what_the_path_reads_where_it_is_clear(trained: Trained) -> None:
+    for how in (Listening(beam=1), Listening(beam=8), Listening(beam=8, order=0)):
+        heard = hear_file(trained, Path("tune.wav"), how)
+        assert heard.text.split() == [LETTERS[letter] for letter in TUNE]
+        assert heard.log_probability < 0
+        assert list(heard.times) == sorted(heard.times)
+        assert len(heard.times) == len(heard.labels) == len(TUNE)
+
+
+def test_recordings_are_heard_without_a_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", "tones", "--count", "2", "--beam", "4"]) == 0
+    assert capsys.readouterr().out.count("validation-") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["rollout", "tones", "--file", "nowhere.wav"], "nowhere.wav does not exist"),
+        (["rollout", "tones", "--file", "runs/tones/job.json"], "is no sound"),
+        (["rollout", "tones", "--stream", "--beam", "4"], "leave out --beam"),
+        (["rollout", "tones", "--beam", "0"], "--beam is 0"),
+        (["evaluate", "tones", "--split", "tset"], "'test'"),
+        (["explain", "tones"], "sakiyomi rollout tones"),
+        (["serve", "tones"], "tones hears"),
+        (["train", "tones", "--out", "runs/x", "--data.steps", "50"], "taken whole"),
+        (["train", "tones", "--out", "runs/x", "--model.dilations", "0"], "--model.dilations is [0]"),
+        (["prepare", "an4"], "no path given"),
+        (["prepare", "spoken-digits", "runs"], "holds no clip"),
+    ],
+)
+def test_a_slip_is_one_line_that_helps(
+    here: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert told in error
+    assert not Path("runs/x").exists()
