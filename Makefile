@@ -22,6 +22,8 @@ bench: .venv/ready
 	$(PY) -m benchmarks.steer_a_character
 	$(PY) -m benchmarks.find_surprises
 	$(PY) -m benchmarks.latent
+	$(PY) -m benchmarks.text
+	$(PY) -m benchmarks.speech
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import found_in, put_between, table, write_parts
+from benchmarks.page import cost, found_in, put_between, table, write_parts
 
 HEAD = """# Benchmarks: latent spaces
 
@@ -33,21 +33,14 @@ def write_readme_rows(results: Path, readme: Path) -> None:
     if nll:
         nats = nll["nll"]["coin flips, seed 0"]["nats"]
         told = f"{nats:.1f} nats a picture, by 200 importance samples"
-        rows.append(("`mnist-vae`", "`sakiyomi train mnist-vae`", _cost(nll), told))
+        rows.append(("`mnist-vae`", "`sakiyomi train mnist-vae`", cost(nll), told))
     if cvae:
         told = f"{_first(cvae)['carry the asked label']:.1%} of drawn digits are read as the asked one"
         if style:
             told += f"; nearer to its own hand than to {style['other sources further away']['mean']:.1%} of others"
-        rows.append(("`mnist`", "`sakiyomi train mnist`", _cost(cvae), told))
+        rows.append(("`mnist`", "`sakiyomi train mnist`", cost(cvae), told))
     rendered = table(("preset", "command", "training", "what came of it"), rows)
     put_between(readme, "drawn", rendered)
-
-
-def _cost(found: dict[str, Any]) -> str:
-    return (
-        f"{found['seconds'] / 60:.1f} min on {found['threads']} thread "
-        f"({found['processor_seconds'] / 60:.1f} min of processor time)"
-    )
 
 
 def _first(found: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +57,7 @@ def _nll(found: dict[str, Any]) -> str:
 Nats a picture by {found["samples"]} importance samples, {found["test pictures"]:,} test pictures. The pictures are coin
 flips of their brightness, drawn anew in every step of training and once for the test; the same model on pictures cut at
 half brightness stands beside it, and is no figure to compare with others. {found["steps"]:,} steps of
-{found["pictures a step"]} pictures in {found["precision"]}: {_cost(found)}.
+{found["pictures a step"]} pictures in {found["precision"]}: {cost(found)}.
 
 {table(("test pictures", "nats", "bound by one draw"), rows)}"""
 
@@ -82,7 +75,7 @@ def _cvae(found: dict[str, Any]) -> str:
     return f"""## Does it draw what it is asked for: `mnist`
 
 {found["each"]:,} pictures of each digit, read by a network that learned from real digits alone and reads
-{reader["reads of the real test"]:.2%} of the real test pictures rightly. {_cost(found)}, {found["steps"]:,} steps of
+{reader["reads of the real test"]:.2%} of the real test pictures rightly. {cost(found)}, {found["steps"]:,} steps of
 {found["pictures a step"]} pictures. The KL weight is 2, chosen by this very measure among 1, 1.5, 2 and 3 in shorter
 trainings: with the bound's own weight 1 it was 96 %.
 

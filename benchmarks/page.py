@@ -203,6 +203,14 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
+def cost(spent: dict[str, Any]) -> str:
+    """What a training took, as `common.spent` left it."""
+    return (
+        f"{spent['seconds'] / 60:.1f} min on {spent['threads']} thread{'s' if spent['threads'] > 1 else ''} "
+        f"({spent['processor_seconds'] / 60:.1f} min of processor time)"
+    )
+
+
 def rate(value: float) -> str:
     return f"{value:.0%}"
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import cost, measure, plain, spent
+from benchmarks.speech_page import write_page, write_readme_rows
 from sakiyomi.data.episodes import Entry, EpisodeStore
 from sakiyomi.data.sources import Source
 from sakiyomi.data.sources.an4 import An4
@@ -142,7 +143,11 @@ def run(name: str, source: Source, job: Job | None = None) -> tuple[Trained, Pat
     return load(folder), folder
 
 
+def write() -> None:
+    write_page(RESULTS, Path("docs/sound-benchmarks.md"))
+    write_readme_rows(RESULTS, Path("README.md"))
+
+
 if __name__ == "__main__":
-    measure(
-        {"an4": an4, "digits": digits, "speakers": speakers, "subtasks": subtasks}, RESULTS, sys.argv[1:], lambda: None
-    )
+    parts = {"an4": an4, "digits": digits, "speakers": speakers, "subtasks": subtasks}
+    measure(parts, RESULTS, sys.argv[1:], write)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import found_in, put_between, table, write_parts
+from benchmarks.page import cost, found_in, put_between, table, write_parts
 
 HEAD = """# Benchmarks: text
 
@@ -23,6 +23,8 @@ def write_page(results: Path, path: Path) -> None:
         "attention": lambda found: _translator("attention", found),
         "transformer": lambda found: _translator("transformer", found),
         "shakespeare": _shakespeare,
+        "bert": _bert,
+        "fine-tuning": _fine_tuning,
         "laws": _laws,
         "speed": _speed,
     }
@@ -37,19 +39,19 @@ def write_readme_rows(results: Path, readme: Path) -> None:
         if found:
             scores = found["scores"]
             told = f"BLEU {scores['bleu']['value']:.1f} greedily, {scores['bleu/beam']['value']:.1f} with a beam of 4"
-            rows.append((f"`{preset}`", f"`sakiyomi train {preset}`", _cost(found), told))
+            rows.append((f"`{preset}`", f"`sakiyomi train {preset}`", cost(found), told))
     found = found_in(results, "shakespeare")
     if found:
         told = f"{found['scores']['nll']['value']:.3f} nats a letter it never saw"
-        rows.append(("`shakespeare`", "`sakiyomi train shakespeare`", _cost(found), told))
+        rows.append(("`shakespeare`", "`sakiyomi train shakespeare`", cost(found), told))
+    found = found_in(results, "bert")
+    if found:
+        told = (
+            f"{found['scores']['hidden']['value']:.2f} nats a hidden word; a two-sided bigram "
+            f"{found['scores']['hidden/bigram']['value']:.2f}"
+        )
+        rows.append(("`kokoro-bert`", "`sakiyomi train kokoro-bert`", cost(found), told))
     put_between(readme, "written", table(("preset", "command", "training", "what came of it"), rows))
-
-
-def _cost(found: dict[str, Any]) -> str:
-    return (
-        f"{found['seconds'] / 60:.1f} min on {found['threads']} thread{'s' if found['threads'] > 1 else ''} "
-        f"({found['processor_seconds'] / 60:.1f} min of processor time)"
-    )
 
 
 def _score(score: dict[str, Any], digits: int = 1) -> str:
@@ -60,7 +62,7 @@ def _score(score: dict[str, Any], digits: int = 1) -> str:
 
 def _trained(found: dict[str, Any]) -> str:
     job = found["job"]
-    return f"{job['steps']:,} steps of {job['batch']} in {job['precision']}: {_cost(found)}."
+    return f"{job['steps']:,} steps of {job['batch']} in {job['precision']}: {cost(found)}."
 
 
 def _translator(part: str, found: dict[str, Any]) -> str:
@@ -93,6 +95,50 @@ def _shakespeare(found: dict[str, Any]) -> str:
 
 {said}
 """
+
+
+def _bert(found: dict[str, Any]) -> str:
+    scores, whole = found["scores"], found["of all words"]
+    names = {
+        "hidden": "BERT, 15 % hidden",
+        "hidden/bigram": "two-sided bigram, the same places",
+        "alone": "BERT, each word hidden alone",
+        "alone/bigram": "two-sided bigram, the same places",
+        "by frequency": "by frequency alone",
+    }
+    rows = [(told, _score(scores[name], 2), f"{whole[name]:.2f}") for name, told in names.items()]
+    words, unknown, sides = found["words"], found["unknown"], found["the other side counts"]
+    follows = found["next"]
+    return f"""## Words left out: `kokoro-bert`
+
+Kokoro by Natsume Soseki, {words["train"]:,} words to learn from and the last {words["held out"]:,} to score, nats a
+hidden word. The vocabulary has {words["known"]:,} words; {unknown["share"]:.1%} of the held-out ones are unknown. The
+last column adds what it costs to say which of the unknown words it was, {unknown["nats a word"]:.2f} nats a word on
+average.
+
+{table(("", "nats a word", "of all words"), rows)}
+With 80/10/10 as in training it is {_score(found["80/10/10, as in training"], 2)}. Another word on the right moves
+what is said of a hidden word by {sides["right"]:.2f} (total variation, 0 to 1), on the left by {sides["left"]:.2f}.
+Whether the second half of a window follows the first is told rightly in {follows["value"]:.1%}
+({follows["low"]:.1%} to {follows["high"]:.1%}). {cost(found)}.
+"""
+
+
+def _fine_tuning(found: dict[str, Any]) -> str:
+    arms = found["fine-tuning"]
+    rows = [
+        (arm, f"{one['mean']:.1%}", " ".join(f"{100 * value:.1f}" for value in one["accuracy"]), f"{one['rate']:g}")
+        for arm, one in arms.items()
+    ]
+    less = found["fine-tuned less scratch"]
+    return f"""## Few labels: BERT put to another task
+
+Is a sentence spoken or told, its marks taken away? {found["labels a class"]} labels a class, {found["tested"]}
+sentences of the first tenth of the novel, which was held out from pre-training, too. Learning rates are chosen on other
+sentences, each arm's for itself. Fine-tuned less scratch: {100 * less["value"]:.1f} points ({100 * less["low"]:.1f} to
+{100 * less["high"]:.1f}, over seeds). Pre-training: {cost(found)}.
+
+{table(("", "right, mean", "each seed, %", "learning rate"), rows)}"""
 
 
 def _laws(found: dict[str, Any]) -> str:

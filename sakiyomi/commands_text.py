@@ -6,6 +6,7 @@ from pathlib import Path
 from sakiyomi.arguments import narrow, parse, run_folder
 from sakiyomi.data.formats.importing import given
 from sakiyomi.decode import Decoding
+from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate_text import HowWritten, evaluate_text, save_text
 from sakiyomi.explain_text import Looking, explain_text
 from sakiyomi.files import write_atomic
@@ -14,7 +15,17 @@ from sakiyomi.models.base import Reads
 from sakiyomi.rollout import Trained, load
 from sakiyomi.run import console, pick_device, progress_bar
 from sakiyomi.views.tables import print_scores
-from sakiyomi.write import Written, examples, go_on, lines_of, translate, without_gaps
+from sakiyomi.write import (
+    Written,
+    examples,
+    go_on,
+    in_utf8,
+    lines_of,
+    translate,
+    translate_ids,
+    warn,
+    without_gaps,
+)
 
 
 @dataclass(frozen=True)
@@ -25,9 +36,11 @@ class RolloutText(Decoding):
     """The sentence, or how the text begins; of a model that fills holes the text with _ where a word is left out. A
     translator without one takes a few sentences of the validation split."""
     file: str = ""
-    """A file of sentences, one a line."""
+    """A file of sentences, one a line, in place of --text."""
     out: str = ""
-    """A file for what comes of them, one a line."""
+    """A file for what comes of it: of --file line by line, an empty line for an empty one."""
+    never: tuple[int, ...] = ()
+    """Numbers of more words that are never said; PAD, BOS and UNK never are, and by a language model EOS."""
     run: str = ""
     """Run folder; runs/NAME if not given."""
     device: str = "auto"
@@ -52,43 +65,72 @@ class ExplainText(Looking):
 
 def do_rollout_text(name: str, rest: list[str]) -> None:
     args = parse(RolloutText(), f"rollout {name}", rest)
+    text = in_utf8("--text", args.text)
     trained = loaded(run_folder(name, args.run), args.device)
+    if args.file and text:
+        raise SakiyomiError("--text is one sentence, --file many; give one of them")
+    if args.file and not isinstance(trained.model, Reads):
+        raise SakiyomiError(f"--file is for translators, {type(trained.model).__name__} reads one text; give --text")
     how = narrow(args, Decoding)
     if trained.model.whole:
-        filled = fill(trained, args.text)
-        console.print(filled.text, markup=False, soft_wrap=True)
-        for hole in filled.holes:
-            told = ", ".join(f"{word} {p:.0%}" for word, p in zip(hole.words, hole.probabilities, strict=True))
-            console.print(f"  {told}", markup=False, soft_wrap=True)
-        warn(filled.unknown)
-        return
-    if isinstance(trained.model, Reads):
-        lines = lines_of(given(args.file, "a file of sentences")) if args.file else []
-        found = translate(trained, [args.text] if args.text else lines or examples(trained), how)
+        said = [filled_in(trained, text)]
+    elif isinstance(trained.model, Reads):
+        said = [without_gaps(one.text) if one else "" for one in translated(trained, args, how)]
+    else:
+        said = [gone_on(trained, text, how)]
+    if args.out:
+        write_atomic(Path(args.out), "".join(f"{line}\n" for line in said).encode())
+
+
+def filled_in(trained: Trained, text: str) -> str:
+    """A text with its holes filled."""
+    filled = fill(trained, text)
+    console.print(filled.text, markup=False, soft_wrap=True)
+    for hole in filled.holes:
+        told = ", ".join(f"{word} {p:.0%}" for word, p in zip(hole.words, hole.probabilities, strict=True))
+        console.print(f"  {told}", markup=False, soft_wrap=True)
+    warn(filled.unknown)
+    return filled.text
+
+
+def translated(trained: Trained, args: RolloutText, how: Decoding) -> list[Written | None]:
+    """What is said of --text, of each line of --file (None: of an empty one), or of a few examples."""
+    if not args.file:
+        found = translate(trained, [args.text], how) if args.text else translate_ids(trained, examples(trained), how)
         for one in found:
             tell(one)
-    else:
-        found = [go_on(trained, args.text, how)]
-        for text in (found[0].text, *found[0].others):
-            console.print(f"{args.text}{text}", markup=False, soft_wrap=True)
-        warn(found[0].unknown)
-    if args.out:
-        write_atomic(Path(args.out), "".join(f"{without_gaps(one.text)}\n" for one in found).encode())
+        return [*found]
+    lines = lines_of(given(args.file, "a file of sentences"))
+    said = iter(translate(trained, [line for line in lines if line.strip()], how))
+    found = [next(said) if line.strip() else None for line in lines]
+    for one in found:
+        if one:
+            tell(one)
+    return found
+
+
+def gone_on(trained: Trained, text: str, how: Decoding) -> str:
+    """A text with the best, or the first, of what it goes on with."""
+    found = go_on(trained, text, how)
+    for whole, nats in zip(found.whole, found.log_probabilities, strict=True):
+        console.print(f"{whole}{chance(nats, found)}", markup=False, soft_wrap=True)
+    warn(found.unknown)
+    return found.whole[0]
 
 
 def tell(one: Written) -> None:
     """A sentence, what is said of it, and what of it was not understood."""
     console.print(one.source, style="dim", markup=False, soft_wrap=True)
-    for text in (one.text, *one.others):
-        console.print(f"  {without_gaps(text)}", markup=False, soft_wrap=True)
+    for text, nats in zip((one.text, *one.others), one.log_probabilities, strict=True):
+        console.print(f"  {without_gaps(text)}{chance(nats, one)}", markup=False, soft_wrap=True)
     warn(one.unknown)
     if not one.ended:
         console.print("  (cut: it did not come to an end; more --steps)", style="yellow", markup=False)
 
 
-def warn(unknown: tuple[str, ...]) -> None:
-    if unknown:
-        console.print(f"  (not known: {' '.join(unknown[:20])})", style="yellow", markup=False, soft_wrap=True)
+def chance(nats: float, one: Written) -> str:
+    """How likely a text is, where there are several."""
+    return f"  ({nats:.2f} nats)" if one.others else ""
 
 
 def do_evaluate_text(name: str, rest: list[str]) -> None:

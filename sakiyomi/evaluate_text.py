@@ -26,7 +26,7 @@ from sakiyomi.run import read_metrics
 from sakiyomi.schedules import progress_at
 from sakiyomi.scores.protocol import Protocol, Score, save_scores
 from sakiyomi.scores.statistics import bootstrap
-from sakiyomi.scores.text import Tokens, bleu, unigram_nats
+from sakiyomi.scores.text import Tokens, bleu, unigram_nats, without_spaces
 from sakiyomi.views.attention import attention_map
 from sakiyomi.views.plots import training_curves
 from sakiyomi.views.report import Figure, Section, Table, write_report
@@ -68,6 +68,10 @@ class Sentence:
     """What is said when another sentence is shown in its place."""
     seen: bool
     """The source is in the training split, too."""
+    read: tuple[int, ...]
+    """The numbers of the source's words."""
+    wrote: tuple[int, ...]
+    """Those of `greedy`."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class TextScores:
     scores: dict[str, Score]
     sentences: tuple[Sentence, ...]
     """Of a translator."""
+    split: str = "validation"
+    """Of which split."""
 
 
 def evaluate_text(
@@ -94,20 +100,21 @@ def evaluate_text(
     apart = bootstrap(costs)
     protocol = Protocol(
         data=f"{trained.job.data.store}, {options.split}",
-        counted=f"every {vocabulary.unit} once, after those before it in windows of {trained.job.data.steps}",
+        counted=f"every {vocabulary.unit} about once, after those before it in windows of {trained.job.data.steps}",
         rule="-log p of what came, teacher-forced, mean",
         n=len(costs),
         seeds="none",
         interval="bootstrap 95 %",
     )
     train, held_out = (all_ids(store, split) for split in ("train", options.split))
-    plain = replace(protocol, rule="-log p by frequency in the training split alone, mean", interval="none")
+    told, every = "-log p by frequency in the training split alone, mean", f"every {vocabulary.unit}"
+    plain = replace(protocol, counted=every, rule=told, n=len(held_out), interval="none")
     by_frequency = unigram_nats(train, held_out, len(vocabulary))
     scores = {
         "nll": Score("nll", apart.value, apart.low, apart.high, "nats", protocol),
         "nll/by frequency": Score("nll/by frequency", by_frequency, None, None, "nats", plain),
     }
-    return TextScores(scores, ())
+    return TextScores(scores, (), options.split)
 
 
 def evaluate_translator(trained: Trained, options: HowWritten, progress: Callable[[int, int, str], None]) -> TextScores:
@@ -116,7 +123,9 @@ def evaluate_translator(trained: Trained, options: HowWritten, progress: Callabl
     found = said_sentences(trained, store, options, progress)
     target = trained.normalizer.vocabulary("target")
     # Without spaces between words, letters are counted.
-    tokens: Tokens = "char" if target.split in ("characters", "mecab") else "none"
+    pieces = target.split in ("wordpiece", "bpe")
+    apart = without_spaces([one.true for one in found]) if pieces else target.split in ("characters", "mecab")
+    tokens: Tokens = "char" if apart else "none"
     words = f"whole sentences of at most {options.steps} words, said by itself"
     protocol = Protocol(
         data=f"{trained.job.data.store}, {options.split}",
@@ -150,7 +159,7 @@ def evaluate_translator(trained: Trained, options: HowWritten, progress: Callabl
     how = replace(protocol, counted=told, rule="-log p of what came, mean", n=len(costs))
     scores["nll"] = Score("nll", forced.value, forced.low, forced.high, "nats", how)
     progress(4, 4, "words")
-    return TextScores(scores, tuple(found))
+    return TextScores(scores, tuple(found), options.split)
 
 
 def said_sentences(
@@ -167,10 +176,11 @@ def said_sentences(
     plain = Decoding(steps=options.steps)
     search = replace(plain, beam=options.beam, length_penalty=options.length_penalty)
     ways = {"greedy": (shown, plain), "beam": (shown, search), "shuffled": ([*shown[1:], shown[0]], plain)}
-    said = {}
+    said, wrote = {}, {}
     for done, (name, (rows, how)) in enumerate(ways.items(), 1):
         texts = said_of(trained, rows, how) if name != "beam" or options.beam > 1 else []
-        said[name] = [target.decode(one.tokens[0].tolist()) for one in texts] or [""] * len(shown)
+        wrote[name] = [one.tokens[0].tolist() for one in texts]
+        said[name] = [target.decode(ids) for ids in wrote[name]] or [""] * len(shown)
         progress(done, len(ways) + 1, name)
     known = {ids.tobytes() for ids in sentences_of(store, "train", "source")}
     return [
@@ -181,6 +191,8 @@ def said_sentences(
             said["beam"][i],
             said["shuffled"][i],
             ids.tobytes() in known,
+            tuple(ids[:-1].tolist()),
+            tuple(wrote["greedy"][i]),
         )
         for i, ids in enumerate(shown)
     ]
@@ -223,7 +235,9 @@ def save_text(evaluated: TextScores, trained: Trained, folder: Path) -> Path:
     """Write `scores.json` and `report.html`; returns the report."""
     save_scores(evaluated.scores, folder / "scores.json")
     path, scores = folder / "report.html", evaluated.scores
-    translates = bool(evaluated.sentences)
+    translates, split = bool(evaluated.sentences), evaluated.split
+    # What was chosen by a split is a little too good on it.
+    chose = " By this split it was chosen which weights to keep." if split == "validation" else ""
     sections = translated(evaluated, trained) if translates else continued(trained)
     words = "Losses, and what changed by schedule."
     curves = Figure("Training", words, training_curves(read_metrics(folder)))
@@ -233,17 +247,18 @@ def save_text(evaluated: TextScores, trained: Trained, folder: Path) -> Path:
         sections.insert(0, Section("What to look at", "", table=Table(("what", "in words"), tuple(wrong.items()))))
     if translates:
         lead = (
-            f"{len(evaluated.sentences)} sentences that it was never shown, said in the other language word by word, "
-            f"without a look at the true translation: BLEU {scores['bleu'].value:.1f}. Shown another sentence instead, "
-            f"it gets {scores['bleu/shuffled'].value:.1f}: so much is due to what any sentence would score."
+            f"What {len(evaluated.sentences)} sentences of split {split!r} become, word by word, without a look at "
+            f"what they should: BLEU {scores['bleu'].value:.1f}. Shown another sentence instead, it gets "
+            f"{scores['bleu/shuffled'].value:.1f}: so much is due to what any sentence would score. "
+            f"{scores['overlap'].value:.1%} of the sources are among those for training, too.{chose}"
         )
     else:
         lead = (
-            f"Each token of a text it was never shown costs it {scores['nll'].value:.3f} nats, "
+            f"Each token of split {split!r} costs it {scores['nll'].value:.3f} nats, "
             f"{scores['nll'].value / np.log(2):.2f} bits; told by frequency alone it would be "
-            f"{scores['nll/by frequency'].value:.2f} nats."
+            f"{scores['nll/by frequency'].value:.2f} nats.{chose}"
         )
-    title = "Sakiyomi: said in another language" if translates else "Sakiyomi: what comes next in a text"
+    title = "Sakiyomi: what sentences become" if translates else "Sakiyomi: what comes next in a text"
     write_report(path, title, lead, scores, tuple(sections), tuple(scores))
     return path
 
@@ -258,9 +273,9 @@ def translated(evaluated: TextScores, trained: Trained) -> list[Section]:
     )
     header = ("shown", "said", *(("said by beam search",) if searched else ()), "true")
     sections = [Section("What it says", "The first sentences, good and bad.", table=Table(header, rows))]
-    example = max(first, key=lambda one: len(one.source))
+    example = max(first, key=lambda one: len(one.read))
     try:
-        looked, read, said = gaze(trained, example.source, example.greedy)
+        looked, read, said = gaze(trained, example.read, example.wrote)
     except SakiyomiError:  # a model without attention
         return sections
     caption = "A row a word that was said, dark where in the source it looked."

@@ -10,7 +10,7 @@ from sakiyomi.decode import Decoding
 from sakiyomi.files import write_atomic
 from sakiyomi.rollout import Trained
 from sakiyomi.views.attention import attention_map
-from sakiyomi.write import examples, gaze, translate, translator
+from sakiyomi.write import as_trained, examples, gaze, ids_of, in_utf8, said_of, translator, warn
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Looking:
     text: str = ""
     """The sentence; the first one of the validation split if not given."""
     target: str = ""
-    """What is said of it, words with spaces between; what the model says if not given."""
+    """What is said of it, in words as it says them; what the model says if not given."""
     beam: int = 4
     """Hypotheses of the beam search that says it."""
     device: str = "auto"
@@ -28,9 +28,21 @@ class Looking:
 
 
 def explain_text(trained: Trained, options: Looking, folder: Path) -> list[Path]:
-    """The picture of one sentence. Raises SakiyomiError for a model that does not look."""
-    translator(trained)
-    found = translate(trained, [options.text or examples(trained)[0]], Decoding(beam=options.beam))[0]
-    looked, read, said = gaze(trained, found.source, options.target or found.text)
+    """The picture of one sentence; what of it the model does not know is said. Raises SakiyomiError for a model that
+    does not look, and for a sentence without words."""
+    _, *vocabularies = translator(trained)
+    asked = {"--text": options.text, "--target": options.target}
+    rows = {}
+    for (name, text), vocabulary in zip(asked.items(), vocabularies, strict=True):
+        if text:
+            spelled = as_trained(in_utf8(name, text), vocabulary)
+            rows[name] = ids_of(spelled, vocabulary, name)
+            warn(vocabulary.unknown(spelled))
+    source = rows["--text"] if "--text" in rows else examples(trained)[0]
+    if "--target" in rows:
+        target = rows["--target"][:-1]
+    else:
+        target = said_of(trained, [source], Decoding(beam=options.beam))[0].tokens[0]
+    looked, read, said = gaze(trained, source[:-1].tolist(), target.tolist())
     write_atomic(folder / "attention.png", attention_map(looked.numpy(), read, said))
     return [folder / "attention.png"]

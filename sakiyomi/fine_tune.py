@@ -1,6 +1,6 @@
 """Fine-tuning: a model that has learned a language is put to another task, of which only a few examples are labelled.
 
-    head = Classifier(sakiyomi.load("runs/kokoro-bert").model, classes=2)
+    head = Classifier(sakiyomi.load("runs/kokoro-bert").model, outputs=2)
     fine_tune(head, examples, FineTuning(seed=0))
     accuracy(head, others)
 

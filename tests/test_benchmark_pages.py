@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import imagine_page, latent_docs, motion_page, page, surprise_page
+from benchmarks import imagine_page, latent_docs, motion_page, page, speech_page, surprise_page, text_page
 
 Write = Callable[[Path, Path], None]
 RESULTS, DOCS = Path("benchmarks/results"), Path("docs")
-HOW = ("teach-an-arm.md", "imagine-a-push.md", "steer-a-character.md", "raise-the-alarm.md", "latent-spaces.md")
+HOW = ("teach-an-arm.md", "imagine-a-push.md", "steer-a-character.md", "raise-the-alarm.md", "latent-spaces.md", "words.md", "sounds.md")
 PAGES: dict[str, tuple[Write, Write, str]] = {
     "benchmarks.md": (page.write_page, page.write_readme_table, ""),
     "imagine-benchmarks.md": (imagine_page.write_page, imagine_page.write_readme_rows, "imagine"),
     "motion-benchmarks.md": (motion_page.write_page, motion_page.write_readme_rows, "motion"),
     "surprise-benchmarks.md": (surprise_page.write_page, surprise_page.write_readme_rows, "surprise"),
     "latent-benchmarks.md": (latent_docs.write_page, latent_docs.write_readme_rows, "latent"),
+    "text-benchmarks.md": (text_page.write_page, text_page.write_readme_rows, "text"),
+    "sound-benchmarks.md": (speech_page.write_page, speech_page.write_readme_rows, "speech"),
 }
 
 

@@ -1,5 +1,6 @@
 """Text files become token stores: nothing is dropped silently, nothing of validation is learned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,67 @@ def test_without_validation_files_the_last_pairs_are_taken(pairs: Path, tmp_path
     assert texts(store, "validation", "source") == ["<unk> sing .", "<unk> <unk> <unk> ."]
 
 
+@pytest.mark.parametrize("name", ["train.en", "train.ja", "dev.en", "dev.ja"])
+def test_a_store_is_not_gone_on_with_from_other_files(name: str, pairs: Path, tmp_path: Path) -> None:
+    asked = SentencePairs(path=str(pairs))
+    asked.record(tmp_path / "store")
+    asked.record(tmp_path / "store")  # the same files: nothing to do
+    lines = (pairs / name).read_text("utf-8")
+    (pairs / name).write_text(lines.replace(" ", "  ", 1), "utf-8")  # the same words even
+    with pytest.raises(SakiyomiError, match=r"made with other settings \(sha256 .* there"):
+        asked.record(tmp_path / "store")
+
+
+def test_a_text_that_was_changed_is_another_one(tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("to be or not to be\n" * 20)
+    PlainText(path=str(file)).record(tmp_path / "store")
+    file.write_text("not to be or to be\n" * 20)  # the same letters
+    with pytest.raises(SakiyomiError, match=r"sha256 .* there"):
+        PlainText(path=str(file)).record(tmp_path / "store")
+
+
+def test_nothing_to_validate_on_is_told_before_anything_is_written(pairs: Path, tmp_path: Path) -> None:
+    write(pairs, dev_en=ENGLISH[:2], dev_ja=JAPANESE[:2])
+    with pytest.raises(SakiyomiError, match="all 2 pairs to validate on are among those for training"):
+        SentencePairs(path=str(pairs)).record(tmp_path / "store")
+    write(pairs, train_en=ENGLISH[:1], train_ja=JAPANESE[:1])
+    alone = SentencePairs(path=str(pairs), validation_source="")
+    with pytest.raises(SakiyomiError, match="has 1 line; 2 or more"):
+        alone.record(tmp_path / "store")
+    with pytest.raises(SakiyomiError, match="--validation is 0"):
+        replace(alone, validation=0).record(tmp_path / "store")
+    (tmp_path / "short.txt").write_text("word")
+    for split in ("characters", "words"):
+        with pytest.raises(SakiyomiError, match="too short"):
+            PlainText(path=str(tmp_path / "short.txt"), split=split).record(tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_longest_pairs_are_counted_in_tokens(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Japanese without spaces is not one word."""
+    write(pairs, train_ja=[line.replace(" ", "") for line in JAPANESE], dev_ja=["歌う。"])
+    store = SentencePairs(path=str(pairs), split="mecab", longest=5).record(tmp_path / "mecab")
+    assert texts(store, "train", "source") == ["wesing.", "theysing.", "sheislate."]
+    store = SentencePairs(path=str(pairs), split="bpe", most=34, longest=8).record(tmp_path / "bpe")
+    assert "2 with more than 8 tokens" in capsys.readouterr().out
+    lengths = [len(ids) - 1 for name in store.streams for ids in sentences(store.values("train-000", name), name)]
+    assert max(lengths) == 8
+    assert len(lengths) == 2 * 4
+
+
+def test_source_and_target_may_be_split_in_their_own_ways(pairs: Path, tmp_path: Path) -> None:
+    write(pairs, train_ja=[line.replace(" ", "") for line in JAPANESE], dev_ja=["私はお茶が好き。"])
+    store = SentencePairs(path=str(pairs), target_split="mecab").record(tmp_path / "store")
+    known = [store.streams[name].vocabulary for name in ("source", "target")]
+    assert [words.split for words in known if words] == ["words", "mecab"]
+    assert texts(store, "train", "source") == ENGLISH
+    assert texts(store, "validation", "target") == ["私はお茶が好き。"]
+    assert len(store.values("validation-001", "target")) == 7
+
+
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("Größe".encode("latin-1"))
     with pytest.raises(SakiyomiError, match="not UTF-8: byte 2 is 0xf6"):
@@ -102,6 +164,11 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         read_text(tmp_path / "empty")
     with pytest.raises(SakiyomiError, match="does not exist"):
         read_text(tmp_path / "nothing")
+    with pytest.raises(SakiyomiError, match="is a folder"):
+        read_text(tmp_path)
+    (tmp_path / "old").write_bytes(b"a line\ranother\r")
+    with pytest.raises(SakiyomiError, match="CR alone"):
+        read_text(tmp_path / "old")
 
 
 def test_one_text_is_cut_once_and_comes_back(tmp_path: Path) -> None:
