@@ -130,8 +130,9 @@ def save_hidden(scores: dict[str, Score], trained: Trained, folder: Path, split:
         Section("What it learned", "", (curves,)),
     ]
     lead = (
-        f"A hidden word of split {split!r} costs it {scores['hidden'].value:.2f} nats; who knows the two neighbours alone "
-        f"pays {scores['hidden/bigram'].value:.2f}, who knows how frequent words are {scores['by frequency'].value:.2f}."
+        f"A hidden word of split {split!r} costs it {scores['hidden'].value:.2f} nats; who knows the two neighbours "
+        f"alone pays {scores['hidden/bigram'].value:.2f}, who knows how frequent words are "
+        f"{scores['by frequency'].value:.2f}."
     )
     path = folder / "report.html"
     write_report(path, "Sakiyomi: hidden words", lead, scores, tuple(sections), tuple(scores))
