@@ -1,21 +1,20 @@
 """What is claimed about sound that is made up, measured: how fast WaveNet speaks, and whether digits are understood.
 
-    python -m benchmarks.say
+    python -m benchmarks.speech say
 
 Writes benchmarks/results/speech/say.json; the trained run stays in runs/bench and is not trained again. The spoken
 digits are an .npz file, which SAKIYOMI_FSDD names; a recogniser that `benchmarks.speech digits` trained is asked too
 where it is there.
 """
 
-import sys
 import time
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from benchmarks.common import cost, measure, plain
-from benchmarks.speech import FSDD, RESULTS, RUNS, run
+from benchmarks.common import cost, plain
+from benchmarks.speech import FSDD, RUNS, run
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.digit_clips import DigitClips
 from sakiyomi.evaluate_sound import HowSpoken, evaluate_sound, save_sound
@@ -76,7 +75,3 @@ def apart(trained: Trained) -> float:
         prediction, state = model.step({name: value[:, t] for name, value in seen.items()}, state)
         most = max(most, float((prediction["sample"] - whole[:, t]).abs().max()))
     return most
-
-
-if __name__ == "__main__":
-    measure({"say": say_digits}, RESULTS, sys.argv[1:], lambda: None)

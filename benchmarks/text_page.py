@@ -134,9 +134,10 @@ def _fine_tuning(found: dict[str, Any]) -> str:
     return f"""## Few labels: BERT put to another task
 
 Is a sentence spoken or told, its marks taken away? {found["labels a class"]} labels a class, {found["tested"]}
-sentences of the first tenth of the novel, which was held out from pre-training, too. Learning rates are chosen on other
-sentences, each arm's for itself. Fine-tuned less scratch: {100 * less["value"]:.1f} points ({100 * less["low"]:.1f} to
-{100 * less["high"]:.1f}, over seeds). Pre-training: {cost(found)}.
+sentences of the first tenth of the novel, from which pre-training learned nothing either, though its loss there chose
+which weights were kept. Learning rates are chosen on other sentences, each arm's for itself. Fine-tuned less scratch:
+{100 * less["value"]:.1f} points ({100 * less["low"]:.1f} to {100 * less["high"]:.1f}, over seeds). Pre-training:
+{cost(found)}.
 
 {table(("", "right, mean", "each seed, %", "learning rate"), rows)}"""
 
