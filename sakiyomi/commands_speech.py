@@ -8,7 +8,7 @@ from sakiyomi.arguments import narrow, parse, run_folder
 from sakiyomi.audio.wave import silent
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.formats.importing import given
-from sakiyomi.errors import SakiyomiError
+from sakiyomi.errors import SakiyomiError, at_least
 from sakiyomi.evaluate_speech import HowHeard, evaluate_speech, save_speech
 from sakiyomi.recognize import (
     Listening,
@@ -59,6 +59,7 @@ def do_rollout_speech(name: str, rest: list[str]) -> None:
     vocabulary, how = recogniser(trained), narrow(args, Listening)
     if args.stream and args.beam > 1:
         raise SakiyomiError("--stream follows the likeliest path; leave out --beam")
+    at_least("--count", args.count, 1)
     language = None
     if args.beam > 1 and args.order:
         language = language_of(EpisodeStore(trained.job.data.store), vocabulary, args.order)
@@ -80,7 +81,7 @@ def do_rollout_speech(name: str, rest: list[str]) -> None:
                 "  " + " ".join(f"{said.text}@{said.time:.2f}" for said in stream(trained, frames)), markup=False
             )
         else:
-            console.print(f"  {hear(trained, frames, how, language).text}", markup=False, soft_wrap=True)
+            console.print(f"  {hear(trained, frames, how, language).text or '(nothing)'}", markup=False, soft_wrap=True)
 
 
 def tell_stream(trained: Trained, path: Path) -> None:

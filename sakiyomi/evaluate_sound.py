@@ -259,7 +259,7 @@ def save_sound(evaluated: SoundScores, trained: Trained, folder: Path) -> Path:
     lead = (
         f"{len(evaluated.spoken)} sounds that it made up: {100 * scores['recognised'].value:.0f}% were heard as what "
         f"they were to be; of recordings {100 * scores['recognised/recorded'].value:.0f}%. "
-        f"{scores['bits'].value:.2f} bits a sample on clips it never heard."
+        f"{scores['bits'].value:.2f} bits a sample of {scores['bits'].protocol.data}."
     )
     path = folder / "report.html"
     headline = ("recognised", "recognised/recorded", "bits", "samples_a_second")

@@ -87,6 +87,8 @@ def evaluate_speech(
 ) -> SpeechScores:
     """Score a recogniser on a split."""
     at_least("--utterances", options.utterances, 1)
+    at_least("--beam", options.beam, 2)
+    at_least("--order", options.order, 0)
     found = recognise_all(trained, options, progress)
     protocol = Protocol(
         data=f"{trained.job.data.store}, {options.split}",
@@ -102,6 +104,8 @@ def evaluate_speech(
         "language": f"prefix beam of {options.beam}, {options.order}-grams of words of the training transcripts, "
         f"weight {options.weight:g}, bonus {options.bonus:g}",
     }
+    if not options.order:
+        del how["language"]
     scores = {}
     for way, told in how.items():
         name = "wer" if way == "path" else f"wer/{way}"
@@ -154,8 +158,9 @@ def save_speech(evaluated: SpeechScores, trained: Trained, folder: Path) -> Path
     """Write `scores.json` and `report.html`; returns the report."""
     save_scores(evaluated.scores, folder / "scores.json")
     scores, found = evaluated.scores, evaluated.utterances
-    rows = tuple((one.speaker, one.true, one.said["path"], one.said["language"]) for one in found[:SHOWN])
-    table = Table(("speaker", "said", "heard", "heard with a language model"), rows)
+    ways = {"path": "heard", **({"language": "heard with a language model"} if "wer/language" in scores else {})}
+    rows = tuple((one.speaker, one.true, *(one.said[way] for way in ways)) for one in found[:SHOWN])
+    table = Table(("speaker", "said", *ways.values()), rows)
     example = max(found[:SHOWN], key=lambda one: one.true == one.said["path"])
     words = "How likely each label is, frame by frame; grey is the blank: no label begins."
     picture = spikes_of(trained, example, recogniser(trained))
@@ -168,15 +173,15 @@ def save_speech(evaluated: SpeechScores, trained: Trained, folder: Path) -> Path
     wrong = warnings(read_metrics(folder), trained.job.train.watch)
     if wrong:
         sections.insert(0, Section("What to look at", "", table=Table(("what", "in words"), tuple(wrong.items()))))
-    speakers = sorted({one.speaker for one in found} - {""})
     lead = (
-        f"{len(found)} utterances" + (f" of {len(speakers)} speakers" if speakers else "") + " that it was never "
-        f"taught: {100 * scores['wer'].value:.1f}% of the words wrong, missed or added; with a language model "
-        f"{100 * scores['wer/language'].value:.1f}%."
+        f"{len(found)} utterances of {scores['wer'].protocol.data}: {100 * scores['wer'].value:.1f}% of the words "
+        "wrong, missed or added"
     )
+    if "wer/language" in scores:
+        lead += f"; with a language model {100 * scores['wer/language'].value:.1f}%"
     path = folder / "report.html"
-    headline = ("wer", "wer/beam", "wer/language", "cer", "whole")
-    write_report(path, "Sakiyomi: what was said", lead, scores, tuple(sections), headline)
+    headline = tuple(name for name in ("wer", "wer/beam", "wer/language", "cer", "whole") if name in scores)
+    write_report(path, "Sakiyomi: what was said", f"{lead}.", scores, tuple(sections), headline)
     return path
 
 

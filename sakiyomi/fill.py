@@ -100,6 +100,11 @@ def evaluate_hidden(trained: Trained, split: str = "validation") -> dict[str, Sc
     several = hidden_cost(model, text, steps)
     beside = [two_sided(bigram, text, np.flatnonzero(hidden), hidden) for hidden in several.hidden]
     places = alone_places(len(text), steps)
+    if not len(places):
+        raise SakiyomiError(
+            f"the held-out text has {len(text)} words, too few to hide one of in a window of {steps}; take a longer "
+            "text, or a shorter --data.steps in training"
+        )
     each = np.full(1, unigram_nats(learned, text, words))
     windows = f"{HIDDEN:.0%} of the words of each window of {steps}, all masked; {DRAWS} draws"
     alone = f"words hidden one by one, with at least {steps // 4} on both sides"

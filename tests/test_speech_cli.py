@@ -121,6 +121,20 @@ def test_a_beam_reads_what_the_path_reads_where_it_is_clear(trained: Trained) ->
         assert len(heard.times) == len(heard.labels) == len(TUNE)
 
 
+def test_without_a_language_model_none_is_scored(here: Path) -> None:
+    assert main(["evaluate", "tones", "--order", "0", "--utterances", "5"]) == 0
+    scores = load_scores(Path("runs/tones/scores.json"))
+    assert {"wer", "wer/beam"} <= scores.keys()
+    assert "wer/language" not in scores
+    assert "language model" not in Path("runs/tones/report.html").read_text()
+
+
+def test_what_is_no_sound_is_told_in_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.wav").write_text("words")
+    assert main(["rollout", "tones", "--file", "text.wav"]) == 1
+    assert "0x" not in capsys.readouterr().err
+
+
 def test_recordings_are_heard_without_a_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollout", "tones", "--count", "2", "--beam", "4"]) == 0
     assert capsys.readouterr().out.count("validation-") == 2
@@ -133,7 +147,9 @@ def test_recordings_are_heard_without_a_file(here: Path, capsys: pytest.CaptureF
         (["rollout", "tones", "--file", "runs/tones/job.json"], "is no sound"),
         (["rollout", "tones", "--stream", "--beam", "4"], "leave out --beam"),
         (["rollout", "tones", "--beam", "0"], "--beam is 0"),
+        (["rollout", "tones", "--count", "0"], "--count is 0"),
         (["evaluate", "tones", "--split", "tset"], "'test'"),
+        (["evaluate", "tones", "--beam", "1"], "--beam is 1"),
         (["explain", "tones"], "sakiyomi rollout tones"),
         (["serve", "tones"], "tones hears"),
         (["train", "tones", "--out", "runs/x", "--data.steps", "50"], "taken whole"),

@@ -1,5 +1,7 @@
 """Speech, tones and sub-tasks become stores: who is held out, what is said, and files that are none."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,7 @@ def test_stacking_keeps_every_frame() -> None:
     [
         ({"transcripts": np.array(["GO"])}, "must belong together"),
         ({"offsets": np.arange(25)}, "must belong together"),
+        ({"speaker": np.repeat(["fa", "fb"], 12)}, "2 speakers cannot be parted in three"),
     ],
 )
 def test_arrays_that_do_not_belong_together_are_refused(
@@ -112,6 +115,50 @@ def test_arrays_that_do_not_belong_together_are_refused(
 ) -> None:
     with pytest.raises(SakiyomiError, match=told):
         An4(str(an4_like(tmp_path / "an4.npz", **changes))).record(tmp_path / "store")
+
+
+def test_an_utterance_without_frames_is_refused(tmp_path: Path) -> None:
+    path = an4_like(tmp_path / "an4.npz")
+    offsets = np.load(path)["offsets"]
+    offsets[4] = offsets[3]
+    with pytest.raises(SakiyomiError, match="'an3-b' has no frame"):
+        An4(str(an4_like(path, offsets=offsets))).record(tmp_path / "store")
+
+
+def test_offsets_of_clips_are_checked(tmp_path: Path) -> None:
+    whole = {
+        "samples": np.ones(90, np.int16),
+        "offsets": np.array([0, 30, 60, 90]),
+        "speaker": np.array(["a", "b", "c"]),
+        "digit": np.arange(3),
+        "index": np.arange(3),
+        "rate": np.array(RATE),
+    }
+    np.savez(tmp_path / "clips.npz", **whole)  # pyright: ignore[reportArgumentType]
+    assert [len(clip.samples) for clip in read_clips(tmp_path / "clips.npz")] == [30, 30, 30]
+    for offsets in ([0, 30, 90], [0, 30, 30, 90], [1, 30, 60, 90], [0, 30, 60, 80]):
+        np.savez(tmp_path / "clips.npz", **{**whole, "offsets": np.array(offsets)})  # pyright: ignore[reportArgumentType]
+        with pytest.raises(SakiyomiError, match="expected one clip after the other"):
+            read_clips(tmp_path / "clips.npz")
+
+
+def test_other_clips_of_the_same_names_are_noticed(clips: Path, tmp_path: Path) -> None:
+    few = SpokenDigits(str(clips), strings=2, validation=1, test=1)
+    few.record(tmp_path / "store")
+    few.record(tmp_path / "store")
+    shutil.copytree(clips, tmp_path / "others")
+    write_wav(tmp_path / "others/7_anna_7.wav", 0.1 * np.ones(3000), RATE)
+    with pytest.raises(SakiyomiError, match=r"made with other settings .*sha256"):
+        replace(few, path=str(tmp_path / "others")).record(tmp_path / "store")
+
+
+def test_files_that_are_left_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = 0.5 * np.sin(np.arange(4000) / 5)
+    for name, samples in {"1_an_na_0.WAV": loud, "2_anna_0.wav": 0 * loud, "seven.wav": loud}.items():
+        write_wav(tmp_path / name, samples, RATE)
+    assert [(clip.speaker, clip.digit) for clip in read_clips(tmp_path)] == [("an_na", 1)]
+    told = capsys.readouterr().out
+    assert "2_anna_0.wav, seven.wav" in told
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

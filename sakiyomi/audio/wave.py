@@ -102,7 +102,8 @@ def _opened(source: Path | bytes, name: str) -> tuple[np.ndarray, int, float]:
             full = FULL.get(file.subtype, 1.0)
             return file.read(dtype="float32", always_2d=True), file.samplerate, full
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        raise SakiyomiError(f"{name} is no sound that can be read ({error}); save it as WAV or FLAC") from error
+        told = getattr(error, "error_string", error)  # the whole message holds an address of memory
+        raise SakiyomiError(f"{name} is no sound that can be read ({told}); save it as WAV or FLAC") from error
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:

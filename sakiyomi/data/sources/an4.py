@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
-from sakiyomi.data.formats.importing import given
+from sakiyomi.data.formats.importing import digest, given
 from sakiyomi.data.vocabulary import EOS, Vocabulary
 from sakiyomi.errors import SakiyomiError, at_least, at_most
 
@@ -56,7 +56,11 @@ class An4:
         rate = RATE / self.stack
         feature = Stream("scalar", (3 * found["mfcc"].shape[1] * self.stack,), "float32", rate)
         transcript = Stream("token", (), "int32", 1.0, vocabulary=vocabulary)
-        origin = {"source": "an4", **{k: v for k, v in vars(self).items() if k != "path"}}
+        origin = {
+            "source": "an4",
+            "sha256": digest([Path(self.path)]),
+            **{k: v for k, v in vars(self).items() if k != "path"},
+        }
         writer = EpisodeWriter(out, {"feature": feature, "transcript": transcript}, origin)
         edges = found["offsets"]
         for number, (first, last) in enumerate(pairwise(edges)):
@@ -84,12 +88,24 @@ def read_an4(path: Path) -> dict[str, np.ndarray]:
     counts = {name: len(found[name]) for name in NEEDED[2:]} | {"offsets - 1": len(found["offsets"]) - 1}
     if len(set(counts.values())) > 1 or found["offsets"][-1] != len(found["mfcc"]):
         raise SakiyomiError(f"{path}: {counts} utterances, and {len(found['mfcc'])} frames; they must belong together")
+    empty = np.flatnonzero(np.diff(found["offsets"]) <= 0)
+    if found["offsets"][0] != 0 or len(empty):
+        at = (
+            f"utterance {str(found['utterance'][empty[0]])!r} has no frame"
+            if len(empty)
+            else "they do not begin with 0"
+        )
+        raise SakiyomiError(f"{path}: the offsets are wrong, {at}; mend the file")
     return found
 
 
 def split_of_speakers(speakers: list[str], test: float, validation: float) -> dict[str, str]:
     """The split of each, by a number that follows from the name: the first `test` of them, then `validation`. Names
     that differ in a digit at their end alone may be one person's, and stay together."""
+    if len(speakers) < 3:
+        raise SakiyomiError(
+            f"{len(speakers)} speakers cannot be parted in three: training, validation and test need one each"
+        )
     ranked = sorted(speakers, key=lambda name: (crc32(name.rstrip("0123456789").encode()), name))
     held = max(1, round(test * len(ranked)))
     more = held + max(1, round(validation * len(ranked)))

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
-from sakiyomi.data.formats.importing import given
+from sakiyomi.data.formats.importing import digest, given
 from sakiyomi.data.sources.spoken_digits import RATE, Clip, read_clips
 from sakiyomi.errors import SakiyomiError
 
@@ -36,7 +36,7 @@ class DigitClips:
         speakers = sorted({clip.speaker for clip in clips})
         digits = sorted({clip.digit for clip in clips})
         names = (*map(str, digits), *speakers)
-        writer = EpisodeWriter(out, streams_of(names), {"source": "digit_clips"})
+        writer = EpisodeWriter(out, streams_of(names), {"source": "digit_clips", "sha256": digest([Path(self.path)])})
         plan = [(split, speaker) for split in ("train", "validation", "test") for speaker in speakers]
         for done, (split, speaker) in enumerate(plan, 1):
             chosen = [clip for clip in clips if clip.speaker == speaker and split_of(clip) == split]

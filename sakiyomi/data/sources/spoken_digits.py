@@ -22,16 +22,18 @@ import torch
 import tyro
 
 from sakiyomi.audio.spectrum import Frames, Mel, log_mel
-from sakiyomi.audio.wave import read_sound
+from sakiyomi.audio.wave import read_sound, silent
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
-from sakiyomi.data.formats.importing import given
+from sakiyomi.data.formats.importing import digest, given
 from sakiyomi.data.vocabulary import EOS, SPECIAL, Vocabulary
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
+from sakiyomi.run import console
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 RATE = 8000  # samples a second
 # 50 frames a second, each of 40 ms; so few bands that they hardly tell how high a voice is.
 MEL = Mel(rate=RATE, frames=Frames(size=320, hop=160), bands=26, low=80.0)
+TOLD = 5  # so many of the files that something is noticed of are named
 HELD = 5  # clips of a digit and speaker with a number under this are for validation
 NEEDED = ("samples", "offsets", "speaker", "digit", "index", "rate")
 GAP = (0.05, 0.3)  # s between digits
@@ -113,7 +115,9 @@ class SpokenDigits:
                 )
         vocabulary = Vocabulary((*SPECIAL, *NAMES))
         origin = {"source": "spoken_digits", **{k: v for k, v in asdict(self).items() if k != "path"}}
-        writer = EpisodeWriter(out, streams_of(vocabulary), {**origin, "unseen": unseen})
+        writer = EpisodeWriter(
+            out, streams_of(vocabulary), {**origin, "unseen": unseen, "sha256": digest([Path(self.path)])}
+        )
         done = 0
         for split, (chosen, count) in parts.items():
             for number in range(count):
@@ -158,6 +162,15 @@ def from_npz(path: Path) -> list[Clip]:
         raise SakiyomiError(
             f"{path} holds {found['samples'].dtype} at {int(found['rate'])} Hz; expected int16 at {RATE} Hz"
         )
+    offsets, counts = found["offsets"], {name: len(found[name]) for name in ("speaker", "digit", "index")}
+    right = (
+        len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(found["samples"]) and (np.diff(offsets) > 0).all()
+    )
+    if not right or set(counts.values()) != {len(offsets) - 1}:
+        raise SakiyomiError(
+            f"{path}: {len(offsets)} offsets for {len(found['samples'])} samples and {counts}; expected one clip after "
+            "the other, each of a sample at least, from the first sample to the last"
+        )
     pieces = np.split(found["samples"].astype(np.float32) / 2**15, found["offsets"][1:-1])
     names = zip(found["speaker"], found["digit"], found["index"], pieces, strict=True)
     return [Clip(str(speaker), int(digit), int(index), piece) for speaker, digit, index, piece in names]
@@ -165,12 +178,27 @@ def from_npz(path: Path) -> list[Clip]:
 
 def from_folder(folder: Path) -> list[Clip]:
     """Files DIGIT_SPEAKER_NUMBER.wav, of any rate."""
-    clips = []
+    clips, others, notes = [], [], []
     for file in sorted(folder.iterdir()):
-        found = re.fullmatch(r"(\d)_([^_]+)_(\d+)\.(wav|flac|ogg)", file.name)
-        if found:
-            digit, speaker, number, _ = found.groups()
-            clips.append(Clip(speaker, int(digit), int(number), read_sound(file, RATE).samples))
+        found = re.fullmatch(r"(\d)_(.+)_(\d+)\.(wav|flac|ogg)", file.name, re.IGNORECASE)
+        if not found:
+            others.append(file.name)
+            continue
+        digit, speaker, number, _ = found.groups()
+        sound = read_sound(file, RATE)
+        notes += [f"{file.name}: {note}" for note in sound.notes]
+        if silent(sound.samples):
+            others.append(file.name)
+            continue
+        clips.append(Clip(speaker, int(digit), int(number), sound.samples))
+    told = {
+        "left out, silent or of another name than DIGIT_SPEAKER_NUMBER.wav": others,
+        "noticed": notes,
+    }
+    for what, names in told.items():
+        if names:
+            more = f", and {len(names) - TOLD} more" if len(names) > TOLD else ""
+            console.print(f"{what}: {', '.join(names[:TOLD])}{more}", style="yellow", markup=False, soft_wrap=True)
     return clips
 
 

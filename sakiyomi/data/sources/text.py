@@ -6,7 +6,6 @@
 UTF-8. What a line or a text cannot be used for is left out and counted, never silently.
 """
 
-import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 import tyro
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
-from sakiyomi.data.formats.importing import given
+from sakiyomi.data.formats.importing import digest, given
 from sakiyomi.data.public import located
 from sakiyomi.data.vocabulary import EOS, Split, Vocabulary, pieces
 from sakiyomi.errors import SakiyomiError, at_least, at_most
@@ -165,11 +164,6 @@ class PlainText:
                 writer.add(split, {"token": ids}, {"token": np.arange(len(ids), dtype=float)}, split)
             progress(done, len(encoded))
         return writer.finish()
-
-
-def digest(files: Sequence[Path]) -> str:
-    """What tells these files from others: the sha256 of their own ones, in this order."""
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def read_text(path: Path) -> str:
