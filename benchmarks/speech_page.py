@@ -35,6 +35,9 @@ def write_readme_rows(results: Path, readme: Path) -> None:
         rows.append(("`an4`", "`sakiyomi train an4`", cost(an4["cost"]), told))
     if digits:
         told = f"{digits['right']:.1%} of the digits of a speaker never heard are right, heard as they are said"
+        others = found_in(results, "speakers")
+        if others:
+            told += f"; {others['mean']:.1%} in the mean over five speakers, each unheard in turn"
         rows.append(("`spoken-digits`", "`sakiyomi train spoken-digits`", cost(digits["cost"]), told))
     if subtasks:
         told = f"{subtasks['scores']['wer']['value']:.1%} of an arm's sub-tasks wrong, learned from lists without times"
