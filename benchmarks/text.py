@@ -33,8 +33,9 @@ from sakiyomi.decode import Decoding
 from sakiyomi.evaluate_text import HowWritten, evaluate_text
 from sakiyomi.explain_text import Looking, explain_text
 from sakiyomi.files import write_atomic
+from sakiyomi.job import build
 from sakiyomi.layers import attention
-from sakiyomi.models import GPT, MODELS, Seq2Seq, Transformer
+from sakiyomi.models import GPT, Seq2Seq, Transformer
 from sakiyomi.models.base import Reads, SequenceModel, State, Streams
 from sakiyomi.presets import preset
 from sakiyomi.rollout import load
@@ -90,7 +91,7 @@ def laws() -> dict[str, Any]:
     for name in ("translate-gru", "translate-attention", "translate", "shakespeare"):
         job = fitted(preset(name).job)
         torch.manual_seed(0)
-        model = MODELS[type(job.model).__qualname__.split(".")[0]](job.model).eval()  # pyright: ignore[reportArgumentType]
+        model = build(job.model).eval()
         seen = model.example(8, 60)
         predictions, end = model.unroll(seen)
         steps, state = stepped(model, seen)
