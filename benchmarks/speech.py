@@ -111,6 +111,7 @@ def subtasks() -> dict[str, Any]:
         "boundaries": len(late["test"]),
         "late_s": {f"{q}%": float(np.percentile(late["test"], q)) for q in (10, 50, 90)},
         "usual_s": usual,
+        "uncorrected_s": vars(bootstrap(np.abs(late["test"]))),
         "corrected_s": vars(bootstrap(corrected)),
         "within_0.2_s": float((corrected <= 0.2 + 1e-9).mean()),
         "evenly_spaced_s": vars(bootstrap(np.abs(control))),

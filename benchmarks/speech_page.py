@@ -92,17 +92,19 @@ def _speakers(found: dict[str, Any]) -> str:
 
 
 def _subtasks(found: dict[str, Any]) -> str:
-    off, even = (1000 * found[name]["value"] for name in ("corrected_s", "evenly_spaced_s"))
+    off, raw, even = (1000 * found[name]["value"] for name in ("corrected_s", "uncorrected_s", "evenly_spaced_s"))
     low, high = (1000 * found["corrected_s"][name] for name in ("low", "high"))
+    soon, half, most = (1000 * found["late_s"][name] for name in ("10%", "50%", "90%"))
     return f"""## What an arm is doing, learned without times: `pick-subtasks`
 
 Chained demonstrations of the arm and the list of their sub-tasks, without times. {_rate(found["scores"]["wer"])} of the
 sub-tasks are wrong; {_rate(found["scores"]["whole"])} of the sequences are wholly right.
 
-Told which ones there are, where does one end and the next begin? The network says so late, by
-{1000 * found["usual_s"]:.0f} ms at the median over training sequences, measured with their true times. With that taken
-off, {found["boundaries"]} places are found {off:.0f} ms off in the mean ({low:.0f} to {high:.0f}, over places),
-{found["within_0.2_s"]:.0%} within 0.2 s. Cut in equal parts it would be {even:.0f} ms. {cost(found["cost"])}.
+Told which ones there are, where does one end and the next begin? The network says so late: of {found["boundaries"]}
+places a tenth by {soon:.0f} ms at most, half by {half:.0f} ms, nine tenths by {most:.0f} ms. What is usual,
+{1000 * found["usual_s"]:.0f} ms at the median over training sequences, measured with their true times, can be taken
+off; then the places are found {off:.0f} ms off in the mean ({low:.0f} to {high:.0f}, over places; as the network says
+them {raw:.0f} ms), {found["within_0.2_s"]:.0%} within 0.2 s. Cut in equal parts it would be {even:.0f} ms. {cost(found["cost"])}.
 """
 
 

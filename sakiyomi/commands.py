@@ -202,7 +202,7 @@ def finished(store: Path) -> bool:
 
 
 def do_evaluate(name: str, rest: list[str]) -> None:
-    what = does(name, rest)
+    what = use_of(name, rest)
     if what in ("steers", "walks"):
         (evaluate_character if what == "steers" else evaluate_motion)(name, rest)
         return
@@ -234,7 +234,7 @@ def do_evaluate(name: str, rest: list[str]) -> None:
 
 
 def do_rollout(name: str, rest: list[str]) -> None:
-    what = does(name, rest)
+    what = use_of(name, rest)
     if what in ("steers", "walks"):
         (rollout_character if what == "steers" else rollout_motion)(name, rest)
         return
@@ -292,8 +292,16 @@ def does(name: str, rest: list[str]) -> Use:
     return "imagines" if hasattr(model, "imagine") else "drives"
 
 
+def use_of(name: str, rest: list[str]) -> Use:
+    """The same of a preset or of a run that is there. Raises SakiyomiError for another name: of one that nobody knows,
+    the fields that follow could only be told to be unknown."""
+    if name not in {**PRESETS, **CONTROLLERS}:
+        run_folder(name, option(rest, "--run"))
+    return does(name, rest)
+
+
 def do_explain(name: str, rest: list[str]) -> None:
-    what = does(name, rest)
+    what = use_of(name, rest)
     if what in ("draws", "writes"):
         (do_explain_draws if what == "draws" else do_explain_text)(name, rest)
         return

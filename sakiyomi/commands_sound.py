@@ -16,7 +16,7 @@ class RolloutSound(Speaking):
     """Say something, sample by sample, into a sound file."""
 
     label: str = ""
-    """What is to be said: words of a label, such as 7, or "7 theo"; all labels if not given."""
+    """What is to be said: words of a label, such as 7, seven, or "7 theo"; all labels if not given."""
     count: int = 0
     """How many sounds; 0 says each label once."""
     out: str = ""

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sakiyomi.arguments import narrow, parse, run_folder
+from sakiyomi.arguments import narrow, option, parse, run_folder
 from sakiyomi.audio.wave import silent
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.formats.importing import given
@@ -26,6 +26,8 @@ from sakiyomi.rollout import Trained, load
 from sakiyomi.run import console, pick_device, progress_bar
 from sakiyomi.views.tables import print_scores
 
+OF_THE_BEAM = ("--order", "--weight", "--bonus")  # they count in a beam search only
+
 
 @dataclass(frozen=True)
 class RolloutSpeech(Listening):
@@ -34,7 +36,8 @@ class RolloutSpeech(Listening):
     file: str = ""
     """A sound file of any rate, one channel or several."""
     stream: bool = False
-    """Say each label as it is heard, with its time; only for a causal model, along the likeliest path."""
+    """Say each label as it is heard, with its time; only for a causal model, along the likeliest path. A file's level
+    is known beforehand, as that of a microphone is not."""
     split: str = "validation"
     """Without a file: the split of the recordings."""
     count: int = 5
@@ -55,6 +58,9 @@ class EvaluateSpeech(HowHeard):
 
 def do_rollout_speech(name: str, rest: list[str]) -> None:
     args = parse(RolloutSpeech(), f"rollout {name}", rest)
+    asked = [flag for flag in OF_THE_BEAM if option(rest, flag)]
+    if args.beam == 1 and asked:
+        raise SakiyomiError(f"{', '.join(asked)} would be ignored: that is for a beam search; give --beam 16 as well")
     trained = load(run_folder(name, args.run), str(pick_device(args.device)))
     vocabulary, how = recogniser(trained), narrow(args, Listening)
     if args.stream and args.beam > 1:

@@ -19,9 +19,8 @@ import torch
 
 from sakiyomi.audio.wave import from_mu_law, mu_law
 from sakiyomi.data.clips import Clips, Piece, pieces
-from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.spoken_digits import NAMES
-from sakiyomi.errors import SakiyomiError, at_least
+from sakiyomi.errors import SakiyomiError
 from sakiyomi.recognize import Listening, frames_of, hear, recogniser
 from sakiyomi.rollout import Trained, load
 from sakiyomi.run import read_metrics
@@ -37,8 +36,10 @@ from sakiyomi.speak import (
     levels,
     name_of,
     rate_of,
+    recordings,
     say,
     side_by_side,
+    steps_of,
     write_sounds,
 )
 from sakiyomi.views.plots import training_curves
@@ -85,9 +86,10 @@ def evaluate_sound(
     trained: Trained, options: HowSpoken, progress: Progress = lambda done, total, name: None
 ) -> SoundScores:
     """Score a model that speaks on a split, and on what it says by itself."""
-    at_least("--sounds", options.sounds, 1)
+    how = Speaking(options.seconds, options.temperature, options.seed)
+    steps_of(trained, options.sounds, how, "--sounds")  # before the long part
     hears = listening(options.recognizer, rate_of(trained)) if options.recognizer else None
-    store = EpisodeStore(trained.job.data.store)
+    store = recordings(trained)
     held = [piece for entry in store.split(options.split) for piece in pieces(store, entry)]
     learned = [piece for entry in store.split("train") for piece in pieces(store, entry)]
     progress(0, 4, "next samples")
@@ -95,7 +97,6 @@ def evaluate_sound(
     progress(1, 4, "speed")
     scores |= speed(trained)
     progress(2, 4, "speaking")
-    how = Speaking(options.seconds, options.temperature, options.seed)
     spoken = say(trained, fitting(known_labels(store), ""), options.sounds, how)
     progress(3, 4, "listening")
     labels = np.stack([piece.label for piece in learned])
@@ -112,7 +113,7 @@ def evaluate_sound(
 @torch.no_grad()
 def told_next(trained: Trained, options: HowSpoken) -> dict[str, Score]:
     """How surprised it is by each next sample of recordings, `nats` and `bits`."""
-    job, store = trained.job, EpisodeStore(trained.job.data.store)
+    job, store = trained.job, recordings(trained)
     clips = Clips(store, options.split, job.data, trained.model.inputs, trained.normalizer)
     device = next(trained.model.parameters()).device
     progress, sums, counts = progress_at(0, 1, 0, device, training=False), [], []
@@ -142,7 +143,7 @@ def told_next(trained: Trained, options: HowSpoken) -> dict[str, Score]:
 
 def speed(trained: Trained) -> dict[str, Score]:
     """Samples a second of one sound alone, the best of three."""
-    labels = known_labels(EpisodeStore(trained.job.data.store))
+    labels = known_labels(recordings(trained))
     how, took = Speaking(TIMED / rate_of(trained)), []
     for _ in range(3):
         begin = time.perf_counter()
@@ -206,7 +207,7 @@ def also_heard(
     trained: Trained, options: HowSpoken, hears: Trained, spoken: Sequence[Spoken], held: Sequence[Piece]
 ) -> dict[str, Score]:
     """How often a run that hears says the digit and nothing else; the same of recordings."""
-    store = EpisodeStore(trained.job.data.store)
+    store = recordings(trained)
     rule = f"{options.recognizer} hears the word of the label and nothing else"
     recorded = Protocol(f"{trained.job.data.store}, {options.split}", "clips as recorded", rule, 0, "none")
     made = np.array([heard_as(hears, one.samples) == spelled(one.name) for one in spoken])
@@ -243,7 +244,7 @@ def save_sound(evaluated: SoundScores, trained: Trained, folder: Path) -> Path:
     """Write `scores.json`, `spoken.wav` and `report.html`; returns the report."""
     save_scores(evaluated.scores, folder / "scores.json")
     write_sounds(folder / "spoken.wav", evaluated.spoken, rate_of(trained))
-    store, scores = EpisodeStore(trained.job.data.store), evaluated.scores
+    store, scores = recordings(trained), evaluated.scores
     real = [piece for entry in store.split("validation") for piece in pieces(store, entry)]
     picture = side_by_side(evaluated.spoken, real, rate_of(trained))
     told = "Mel bands over time; above a recording of the same label, below what was said. Not the same sound twice."

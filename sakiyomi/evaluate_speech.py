@@ -7,6 +7,7 @@ beam search with a language model and without, also of each speaker.
 Leaves `scores.json` and `report.html` in the run folder.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from sakiyomi.views.report import Figure, Section, Table, write_report
 from sakiyomi.views.speech import spikes
 from sakiyomi.watchdog import warnings
 
-SHOWN = 20  # utterances in the report
+SHOWN = 20  # utterances in the report; more if there are more speakers
 WAYS = {"path": "the likeliest path", "beam": "beam search", "language": "beam search with a language model"}
 
 
@@ -159,14 +160,15 @@ def save_speech(evaluated: SpeechScores, trained: Trained, folder: Path) -> Path
     save_scores(evaluated.scores, folder / "scores.json")
     scores, found = evaluated.scores, evaluated.utterances
     ways = {"path": "heard", **({"language": "heard with a language model"} if "wer/language" in scores else {})}
-    rows = tuple((one.speaker, one.true, *(one.said[way] for way in ways)) for one in found[:SHOWN])
+    chosen = shown(found)
+    rows = tuple((one.speaker, one.true, *(one.said[way] for way in ways)) for one in chosen)
     table = Table(("speaker", "said", *ways.values()), rows)
-    example = max(found[:SHOWN], key=lambda one: one.true == one.said["path"])
+    example = max(chosen, key=lambda one: one.true == one.said["path"])
     words = "How likely each label is, frame by frame; grey is the blank: no label begins."
     picture = spikes_of(trained, example, recogniser(trained))
     curves = Figure("Training", "Losses, and what changed by schedule.", training_curves(read_metrics(folder)))
     sections = [
-        Section("What it heard", "The first utterances, good and bad.", table=table),
+        Section("What it heard", "The first utterances of every speaker, good and bad.", table=table),
         Section("When it heard it", "", (Figure(example.true, words, picture),)),
         Section("What it learned", "", (curves,)),
     ]
@@ -183,6 +185,15 @@ def save_speech(evaluated: SpeechScores, trained: Trained, folder: Path) -> Path
     headline = tuple(name for name in ("wer", "wer/beam", "wer/language", "cer", "whole") if name in scores)
     write_report(path, "Sakiyomi: what was said", f"{lead}.", scores, tuple(sections), headline)
     return path
+
+
+def shown(found: Sequence[Recognised]) -> list[Recognised]:
+    """Utterances for the report, in their order: of each speaker the first, then the second, and so on to SHOWN."""
+    turns, said = [], Counter[str]()
+    for number, one in enumerate(found):
+        turns.append((said[one.speaker], number))
+        said[one.speaker] += 1
+    return [found[number] for number in sorted(number for _, number in sorted(turns)[: max(SHOWN, len(said))])]
 
 
 def spikes_of(trained: Trained, one: Recognised, vocabulary: Vocabulary) -> bytes:

@@ -252,6 +252,20 @@ def check(job: Job) -> None:
     for name, most in MOST.items():
         if name in fields:
             at_most(f"--{name.replace('_', '-')}", fields[name], most)
+    check_forcing(job)
+
+
+def check_forcing(job: Job) -> None:
+    """Raises SakiyomiError for less than full teacher forcing of a model that could not be trained otherwise: it would
+    be ignored."""
+    forcing, model = job.train.teacher_forcing, model_name(job.model)
+    if (forcing.ratio < 1 or forcing.step) and not MODELS[model].reads_itself:
+        able = ", ".join(sorted(name for name, other in MODELS.items() if other.reads_itself))
+        given = f"ratio {forcing.ratio:g}" if forcing.ratio < 1 else f"step {forcing.step:g}"
+        raise SakiyomiError(
+            f"--train.teacher-forcing has {given}, but {model} reads true values only while it is trained, never its "
+            f"own predictions; leave --train.teacher-forcing out, or take a model that can: {able}"
+        )
 
 
 def save_job(job: Job, folder: Path) -> None:

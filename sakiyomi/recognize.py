@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sakiyomi.audio.level import gain, loudness
 from sakiyomi.audio.spectrum import log_mel
 from sakiyomi.audio.wave import read_sound, silent
 from sakiyomi.data.episodes import Entry, EpisodeStore
@@ -27,6 +28,9 @@ from sakiyomi.models import SequenceModel, State
 from sakiyomi.rollout import Trained
 
 PIECE = 1000  # frames of a long sound that a causal model reads at once
+LIFTED = 60.0  # dB by which a sound is made louder or quieter at most
+TOLD = 6.0  # dB from which on it is said
+SHORT = 0.2  # s under which a sound may be cut off in the middle of a word
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,31 @@ def hear_file(trained: Trained, path: Path, how: Listening, language: LanguageMo
 
 
 def samples_of(trained: Trained, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The samples of a file at the rate the model was trained at, float32 [N] in -1..1, and notes."""
+    """The samples of a file at the rate and the level the model was trained at, float32 [N], and notes."""
     sound = read_sound(path, trained.normalizer.sound("feature").rate)
-    return sound.samples, sound.notes
+    if silent(sound.samples):
+        return sound.samples, sound.notes
+    samples, more = at_level(trained, sound.samples)
+    if sound.seconds < SHORT:
+        more = (*more, f"only {sound.seconds:.2g} s long: what is heard in so little is a guess")
+    return samples, (*sound.notes, *more)
+
+
+def at_level(trained: Trained, samples: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Samples [N] as loud, where they are loud, as what the model learned from, and what was done in words. Loud frames
+    of that lay one deviation over the mean, of which the normalizer tells. What is equally loud all along stays as it
+    is: lifted, the noise of an empty room would be taken for words."""
+    scale = trained.normalizer.scales["feature"]
+    loud = loudness(log_mel(torch.from_numpy(samples), trained.normalizer.sound("feature")).numpy())
+    if loud is None:
+        return samples, ("equally loud all along, as noise is without a voice: its level was left as it is",)
+    wanted = float(np.mean(np.add(scale.mean, scale.std)))
+    more = float(np.clip(wanted - loud, -LIFTED, LIFTED))
+    changed = (samples * gain(more)).astype(np.float32)
+    if abs(more) < TOLD:
+        return changed, ()
+    done = "lifted" if more > 0 else "lowered"
+    return changed, (f"{done} by {abs(more):.0f} dB, to the level of what was learned",)
 
 
 def frames_of(trained: Trained, samples: np.ndarray) -> Tensor:

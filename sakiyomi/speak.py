@@ -20,6 +20,7 @@ from sakiyomi.audio.wave import write_wav
 from sakiyomi.data.clips import Piece, pieces
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import FULL
+from sakiyomi.data.sources.spoken_digits import NAMES
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
 from sakiyomi.files import write_atomic
 from sakiyomi.models import State, Streams
@@ -74,6 +75,17 @@ class Spoken:
     """float32 [N] in -1..1."""
 
 
+def recordings(trained: Trained) -> EpisodeStore:
+    """What a voice learned from, which knows its rate and what its labels mean. Raises SakiyomiError where it is gone:
+    the run alone knows neither."""
+    try:
+        return EpisodeStore(trained.job.data.store)
+    except SakiyomiError as error:
+        raise SakiyomiError(
+            f"a voice needs the recordings it learned from, for their rate and the words of its labels: {error}"
+        ) from error
+
+
 def known_labels(store: EpisodeStore) -> dict[str, np.ndarray]:
     """What a model was taught to say: each label of the training split, [L], by its words."""
     found = [piece.label for entry in store.split("train") for piece in pieces(store, entry)]
@@ -88,13 +100,16 @@ def name_of(store: EpisodeStore, label: np.ndarray) -> str:
 
 
 def fitting(known: Mapping[str, np.ndarray], words: str) -> dict[str, np.ndarray]:
-    """The labels that hold all these words. Raises SakiyomiError for a word that no label holds, and for words that
-    were never said together."""
-    asked = words.replace(",", " ").split()
-    there = dict.fromkeys(word for name in known for word in name.split())
-    for word in asked:
-        if word not in there:
-            raise unknown("word of a label", word, there)
+    """The labels that hold all these words; a digit may be spelled, and capitals do not count. Raises SakiyomiError
+    for a word that no label holds, and for words that were never said together."""
+    there = {word.lower(): word for name in known for word in name.split()}
+    spelled = {name: there[str(digit)] for digit, name in enumerate(NAMES) if str(digit) in there}
+    asked = []
+    for word in words.replace(",", " ").split():
+        meant = (spelled | there).get(word.lower())
+        if meant is None:
+            raise unknown("word of a label", word, there.values())
+        asked.append(meant)
     found = {name: label for name, label in known.items() if set(asked) <= set(name.split())}
     if not found:
         raise SakiyomiError(f"no recording is {words!r}, so it was never learned; what was learned: {', '.join(known)}")
@@ -109,14 +124,7 @@ def say(trained: Trained, labels: Mapping[str, np.ndarray], count: int, how: Spe
     model = trained.model
     if not isinstance(model, Speaker):
         raise SakiyomiError("this run does not speak; one that does: sakiyomi train say-digits")
-    at_least("--count", count, 1)
-    at_most("--count", count, MOST)
-    at_most("--seconds", how.seconds, LONGEST)
-    at_least("--temperature", how.temperature, 0)
-    at_least("--seed", how.seed, 0)
-    at_most("--seed", how.seed, LARGEST_SEED)
-    steps = round(how.seconds * rate_of(trained))
-    at_least("the samples of a sound (--seconds times the rate)", steps, 1)
+    steps = steps_of(trained, count, how)
     device = next(trained.model.parameters()).device
     generator = torch.Generator().manual_seed(how.seed)
     names = [list(labels)[number % len(labels)] for number in range(count)]
@@ -130,6 +138,20 @@ def say(trained: Trained, labels: Mapping[str, np.ndarray], count: int, how: Spe
     return [Spoken(name, labels[name], samples) for name, samples in zip(names, found, strict=True)]
 
 
+def steps_of(trained: Trained, count: int, how: Speaking, flag: str = "--count") -> int:
+    """Samples of each sound. Raises SakiyomiError for what cannot be said: more than MOST sounds (which `flag` asks
+    for), longer ones than LONGEST, or numbers out of their range."""
+    at_least(flag, count, 1)
+    at_most(flag, count, MOST)
+    at_most("--seconds", how.seconds, LONGEST)
+    at_least("--temperature", how.temperature, 0)
+    at_least("--seed", how.seed, 0)
+    at_most("--seed", how.seed, LARGEST_SEED)
+    steps = round(how.seconds * rate_of(trained))
+    at_least("the samples of a sound (--seconds times the rate)", steps, 1)
+    return steps
+
+
 def levels(samples: np.ndarray) -> np.ndarray:
     """int16 -> float32 in -1..1."""
     return (samples / FULL).astype(np.float32)
@@ -137,7 +159,7 @@ def levels(samples: np.ndarray) -> np.ndarray:
 
 def rate_of(trained: Trained) -> int:
     """Samples a second."""
-    return round(EpisodeStore(trained.job.data.store).streams["sample"].rate)
+    return round(recordings(trained).streams["sample"].rate)
 
 
 def rollout_sound(trained: Trained, words: str, count: int, how: Speaking, out: Path) -> tuple[list[Spoken], Path]:
@@ -145,7 +167,7 @@ def rollout_sound(trained: Trained, words: str, count: int, how: Speaking, out: 
     the same name. Returns the sounds and where the picture is."""
     if out.suffix.lower() != ".wav":
         raise SakiyomiError(f"--out is {str(out)!r}; sounds are written as .wav")
-    store = EpisodeStore(trained.job.data.store)
+    store = recordings(trained)
     labels = fitting(known_labels(store), words)
     spoken = say(trained, labels, count or len(labels), how)
     write_sounds(out, spoken, rate_of(trained))

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sakiyomi.audio.level import gain, loudness
 from sakiyomi.audio.spectrum import (
     Frames,
     Mel,
@@ -397,6 +398,53 @@ def test_a_missing_library_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(SakiyomiError, match=rf"{library}.*sakiyomi\[audio\]"):
         read_sound(tmp_path / "a.wav", RATE)
+
+
+# ---- Level -----------------------------------------------------------------------------------------------------------
+
+
+def words(share: float = 0.5, seconds: float = 4.0, under: float = 40.0) -> np.ndarray:
+    """Bursts of RMS 0.1, `share` of the time, in noise so many dB under them; [N]."""
+    time = np.arange(round(RATE * seconds)) / RATE
+    loud = 0.1 * np.where(time % 1 < share, 1, 1 / gain(under))
+    return loud * np.random.default_rng(0).standard_normal(len(time))
+
+
+def level_of(samples: np.ndarray) -> float | None:
+    bands = Mel(RATE, Frames(320, 160), bands=26, low=80.0)
+    return loudness(log_mel(torch.from_numpy(samples), bands).numpy())
+
+
+def measured(samples: np.ndarray) -> float:
+    found = level_of(samples)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("more", [-40.0, -6.0, 12.0])
+def test_what_is_louder_has_so_much_more_loudness(more: float) -> None:
+    assert measured(words() * gain(more)) == pytest.approx(measured(words()) + more, abs=1e-6)
+
+
+def test_pauses_and_clicks_do_not_count_for_the_loudness() -> None:
+    usual = measured(words())
+    assert measured(words(share=0.1)) == pytest.approx(usual, abs=2)
+    assert measured(np.pad(words(), RATE * 20)) == pytest.approx(usual, abs=1)  # digital silence
+    clicking = words()
+    clicking[7 * RATE // 10] = 1.0
+    assert measured(clicking) == pytest.approx(usual, abs=1)
+    assert measured(words() + 0.5) == pytest.approx(usual, abs=1)  # a constant offset
+
+
+def test_what_is_equally_loud_all_along_has_no_loudness() -> None:
+    """Noise, also with a click in it, a tone, and nothing at all; but words in noise have one."""
+    hiss = np.random.default_rng(0).normal(0, 0.1, 30 * RATE)
+    assert level_of(hiss) is None
+    hiss[RATE] = 30.0
+    assert level_of(hiss) is None
+    assert level_of(tone(440)) is None
+    assert level_of(np.zeros(RATE)) is None
+    assert level_of(words(under=20)) is not None
 
 
 # ---- Fewer values ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Nothing on the pages of figures is typed: written anew from the results that are kept, they are what they were."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_pictures_and_pages_that_are_named_are_there(name: str) -> None:
     for part in text.split("](")[1:]:
         target = part.split(")")[0].split("#")[0]
         assert not target or target.startswith("http") or (DOCS / target).exists(), target
+
+
+def test_the_page_of_sound_says_how_late_sub_tasks_are_found(tmp_path: Path) -> None:
+    found = json.loads((RESULTS / "speech/subtasks.json").read_bytes())
+    found["late_s"] = {"10%": 0.011, "50%": 0.345, "90%": 0.678}
+    (tmp_path / "subtasks.json").write_text(json.dumps(found))
+    speech_page.write_page(tmp_path, tmp_path / "page.md")
+    told = " ".join((tmp_path / "page.md").read_text().split())
+    assert "a tenth by 11 ms at most, half by 345 ms, nine tenths by 678 ms" in told
 
 
 def test_a_page_of_nothing_measured_has_its_head(tmp_path: Path) -> None:

@@ -216,6 +216,18 @@ def test_losses_are_a_function_of_weights_batch_and_progress(model: SequenceMode
     torch.testing.assert_close(again[0], again[1], atol=0, rtol=0)
 
 
+def test_a_model_that_heeds_its_teacher_says_so(model: SequenceModel) -> None:
+    """`reads_itself`: its losses are others where it is not teacher-forced; those of the others are the same."""
+    torch.manual_seed(0)
+    batch = example_batch(model.train())
+    losses = []
+    for forcing in (1.0, 0.0):
+        torch.manual_seed(0)
+        losses.append(model.loss(batch, progress_at(0, 10, 0, CPU, forcing=forcing)))
+    same = all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
+    assert same != model.reads_itself
+
+
 def test_every_weight_learns(model: SequenceModel) -> None:
     names = [name for name, _ in model.named_parameters()]
     idle = [n for n, g in zip(names, gradients(model, example_batch(model)), strict=True) if not g.abs().sum() > 0]

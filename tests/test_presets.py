@@ -17,7 +17,7 @@ from sakiyomi.job import Job, ModelConfig, build, check, load_job, model_name, s
 from sakiyomi.models import MODELS, MVAE, VAE, SequenceModel
 from sakiyomi.models.base import Fitted
 from sakiyomi.presets import CONTROLLERS, PRESETS, preset
-from sakiyomi.schedules import progress_at
+from sakiyomi.schedules import TeacherForcing, progress_at
 from sakiyomi.train import weigh
 
 WALKS = ("walk", "walk-paper", "walk-code", "walk-vq", "walk-forced", "stepping")
@@ -48,6 +48,17 @@ def test_a_preset_is_a_whole_job(name: str, tmp_path: Path) -> None:
             (getattr(chosen.source, name) for name in ("image_size", "size") if hasattr(chosen.source, name)), 64
         )
         assert model.example(1, 1)["image"].shape[-1] == size
+
+
+@pytest.mark.parametrize("name", ["translate", "shakespeare", "an4", "pick-small"])
+def test_a_teacher_whom_nobody_would_heed_is_refused(name: str) -> None:
+    """A Transformer reads all true words at once: less of them would be ignored. A GRU can do with less."""
+    job = preset(name).job
+    for forcing in (TeacherForcing(ratio=0.5), TeacherForcing(step=0.1)):
+        with pytest.raises(SakiyomiError, match=r"--train.teacher-forcing .* reads true values only"):
+            check(replace(job, train=replace(job.train, teacher_forcing=forcing)))
+        gru = preset("translate-gru").job
+        check(replace(gru, train=replace(gru.train, teacher_forcing=forcing)))
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from sakiyomi import evaluate_sound
 from sakiyomi.__main__ import main
 from sakiyomi.audio.wave import from_mu_law, mu_law, read_sound, write_wav
 from sakiyomi.data.clips import AFTER, Clips, pieces
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter
 from sakiyomi.data.normalize import Normalizer
-from sakiyomi.data.sources.digit_clips import DigitClips, add_clips, one_hot, streams_of
-from sakiyomi.data.sources.spoken_digits import RATE
+from sakiyomi.data.sources.digit_clips import DigitClips, add_clips, one_hot, split_of, streams_of
+from sakiyomi.data.sources.spoken_digits import HELD, RATE, Clip
 from sakiyomi.data.sources.tone_clips import ToneClips
 from sakiyomi.data.sources.tones import tone
 from sakiyomi.data.windows import Data
@@ -148,6 +149,12 @@ def test_clips_of_digits_are_held_out_by_number(tmp_path: Path) -> None:
         DigitClips(str(folder)).record(tmp_path / "other")
 
 
+def test_a_recogniser_learns_from_no_clip_that_a_voice_is_tested_on() -> None:
+    for number in range(20):
+        tested = split_of(Clip("anna", 3, number, np.zeros(1, np.float32))) == "test"
+        assert tested == (number < HELD)
+
+
 @pytest.mark.skipif(not FSDD.exists(), reason="needs ../shared/data/audio/fsdd.npz")
 def test_the_spoken_digits_hold_no_clip_twice(tmp_path: Path) -> None:
     made = DigitClips(str(FSDD)).record(tmp_path)
@@ -274,6 +281,8 @@ def test_it_is_scored(here: Path) -> None:
         (["evaluate", "say-tones", "--recognizer", "runs/nowhere"], "nowhere"),
         (["evaluate", "say-tones", "--recognizer", "runs/say-tones"], "recognises nothing"),
         (["evaluate", "say-tones", "--sounds", "0"], "--sounds"),
+        (["evaluate", "say-tones", "--sounds", "1001"], "--sounds is 1001; it must be at most 1000"),
+        (["evaluate", "say-tones", "--seconds", "61"], "--seconds is 61.0; it must be at most 60"),
         (["explain", "say-tones"], "sakiyomi rollout say-tones"),
         (["serve", "say-tones"], "say-tones speaks"),
         (["train", "say-tones", "--out", "runs/x", "--data.rate", "16000"], "--data.rate"),
@@ -297,5 +306,29 @@ def test_labels_are_found_by_their_words(store: EpisodeStore) -> None:
     assert set(fitting(known, "")) == set(known)
     assert set(fitting(known, "1")) == {"1 anna", "1 bea"}
     assert set(fitting(known, "bea, 0")) == {"0 bea"}
+    assert set(fitting(known, "One ANNA")) == {"1 anna"}
     with pytest.raises(SakiyomiError, match="'anna'"):
         fitting(known, "hanna")
+    with pytest.raises(SakiyomiError, match=r"unknown word of a label 'seven'.* known: 0, 1, anna, bea"):
+        fitting(known, "seven")
+
+
+def test_too_many_sounds_are_refused_before_anything_is_measured(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    monkeypatch.setattr(evaluate_sound, "told_next", lambda *_: measured.append("next samples"))
+    with pytest.raises(SakiyomiError, match="--sounds is 1001"):
+        evaluate_sound.evaluate_sound(trained, evaluate_sound.HowSpoken(sounds=1001))
+    assert not measured
+
+
+def test_a_voice_without_its_recordings_says_what_it_lacks(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for verb in ("rollout", "evaluate"):
+        assert main([verb, "say-tones", "--run", str(here / "runs/say-tones")]) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "a voice needs the recordings it learned from" in said
+        assert "data/say-tones does not exist" in said

@@ -373,6 +373,20 @@ def test_score_text(scores: dict[str, Score]):
     assert score_text(scores["latency/p99"]) == ("2.31 ms", "")
     plain = dataclasses.replace(scores["latency/p99"], value=0.01234, low=0.01, high=0.02, unit="")
     assert score_text(plain) == ("0.0123", "0.01 to 0.02")
+    fast = dataclasses.replace(plain, value=4187.3, low=999.7, high=None, unit="samples/s")
+    assert score_text(fast) == ("4,187 samples/s", "")  # no powers of ten
+    assert score_text(dataclasses.replace(fast, value=24.04, low=9.5, high=99.96, unit="BLEU")) == (
+        "24.0 BLEU",
+        "9.5 to 100 BLEU",
+    )
+
+
+def test_a_tile_has_its_unit_apart(tmp_path: Path, scores: dict[str, Score]):
+    """So that a long one goes to a line of its own."""
+    latency = {"latency": scores["latency/p99"]}
+    write_report(tmp_path / "page.html", "Title", "Lead.", latency, (), ("latency",))
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert '<div class="value">2.31 <span class="unit">ms</span></div>' in page
 
 
 CHROMIUM = (

@@ -48,6 +48,8 @@ class SequenceModel(nn.Module, ABC):
     vocabularies: dict[str, int]
     """Of its streams of tokens: how many there are. A step of such a stream is int64 [B], its shape is (), and what is
     predicted of it are logits [.., V]."""
+    reads_itself: bool = False
+    """In training it can read its own predictions, where `Progress` says that a step is not teacher-forced."""
     warmup: int = 0
     """Steps it has to read before its predictions are worth anything; a model of windows needs a whole one."""
 

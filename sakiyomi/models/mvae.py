@@ -35,6 +35,8 @@ class MVAE(SequenceModel):
     one number more, which chooses the expert; with vq one number a code, of which the largest chooses. None is zeros.
     """
 
+    reads_itself = True
+
     @dataclass(frozen=True)
     class Config:
         pose: int = 267

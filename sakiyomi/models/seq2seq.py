@@ -46,6 +46,7 @@ class Seq2Seq(SequenceModel):
     inputs = ("source", "target")
     outputs = ("target",)
     reads = ("source",)
+    reads_itself = True
 
     @dataclass(frozen=True)
     class Config:

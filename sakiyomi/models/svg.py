@@ -35,6 +35,8 @@ class SVG(SequenceModel):
     Noise of a step is [.., 2, Z], standard normal: for the z that was and for the z that comes; None takes the means.
     """
 
+    reads_itself = True
+
     @dataclass(frozen=True)
     class Config:
         network: Literal["vgg", "dcgan"] = "vgg"

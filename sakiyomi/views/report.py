@@ -82,15 +82,25 @@ def write_report(
 
 def score_text(score: Score) -> tuple[str, str]:
     """A score's value and its interval as people write them: ('96 %', '90 to 98 %'); '' where there is none."""
+    value, unit, interval = _parts(score)
+    return f"{value}{unit}", f"{interval}{unit}" if interval else ""
+
+
+def _parts(score: Score) -> tuple[str, str, str]:
+    """Value, unit with the space before it, and interval."""
     ends = None if score.low is None or score.high is None else (score.low, score.high)
     if score.unit == "rate":
         # A rate that is far below 1 % is not 0 %.
         digits = 0 if score.value == 0 or score.value >= 0.05 else 2 if score.value >= 0.005 else 3
-        return f"{100 * score.value:.{digits}f} %", (
-            "" if ends is None else f"{100 * ends[0]:.{digits}f} to {100 * ends[1]:.{digits}f} %"
-        )
+        between = "" if ends is None else f"{100 * ends[0]:.{digits}f} to {100 * ends[1]:.{digits}f}"
+        return f"{100 * score.value:.{digits}f}", " %", between
     unit = "" if score.unit in ("", "1") else f" {score.unit}"
-    return f"{score.value:.3g}{unit}", "" if ends is None else f"{ends[0]:.3g} to {ends[1]:.3g}{unit}"
+    return number(score.value), unit, "" if ends is None else f"{number(ends[0])} to {number(ends[1])}"
+
+
+def number(value: float) -> str:
+    """Three digits, of large numbers all of them: 0.0123, 24.0, 4,190."""
+    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 99.95 else f"{value:,.0f}"
 
 
 def _tiles(scores: dict[str, Score]) -> str:
@@ -99,7 +109,7 @@ def _tiles(scores: dict[str, Score]) -> str:
 
 def _tile(name: str, score: Score) -> str:
     """One large number; a rate also as a point on a line from 0 to 1, with its interval."""
-    value, interval = score_text(score)
+    (value, unit, _), (_, interval) = _parts(score), score_text(score)
     track = ""
     if score.unit == "rate":
         low, high = (score.value if end is None else end for end in (score.low, score.high))
@@ -107,9 +117,11 @@ def _tile(name: str, score: Score) -> str:
         point = f"left:{100 * score.value:.1f}%"
         track = f'<div class="track"><div class="range" style="{span}"></div>'
         track += f'<div class="point" style="{point}"></div></div>'
-    below = f"{interval}, n = {score.protocol.n}" if interval else f"n = {score.protocol.n}"
+    count = f"n\u00a0=\u00a0{score.protocol.n:,}"  # on one line
+    below = f"{interval}, {count}" if interval else count
     return (
-        f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{escape(value)}</div>'
+        f'<div class="tile"><div class="name">{escape(name)}</div>'
+        f'<div class="value">{escape(value)} <span class="unit">{escape(unit.strip())}</span></div>'
         f'<div class="between">{escape(below)}</div>{track}</div>'
     )
 

@@ -4,6 +4,7 @@ from rich.table import Table
 
 from sakiyomi.run import console
 from sakiyomi.scores.protocol import Difference, Score
+from sakiyomi.views.report import number
 
 
 def print_scores(scores: dict[str, Score]) -> None:
@@ -22,10 +23,6 @@ def print_differences(a: str, b: str, differences: list[Difference]) -> None:
         left, right = (f"{number(s.value)} {interval(s)}" for s in (d.a, d.b))
         table.add_row(d.name, left, right, d.a.unit, "apart" if d.apart else "")
     console.print(table)
-
-
-def number(value: float) -> str:
-    return f"{value:.3g}"
 
 
 def interval(score: Score) -> str:
