@@ -13,6 +13,10 @@ class SakiyomiError(Exception):
     """Exit status of a command that ends with it."""
 
 
+class Unreachable(SakiyomiError):
+    """What cannot be had now, though it may be whole: a server or the network fails, or there is no room for it."""
+
+
 def unknown(kind: str, got: str, known: Iterable[str]) -> SakiyomiError:
     """An error for a name that does not exist, with the nearest one that does.
 

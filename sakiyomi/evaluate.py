@@ -67,8 +67,7 @@ def evaluate(
             raise unknown("condition", name, chosen)
     chosen = {name: chosen[name] for name in only} if only else chosen
     windows = validation_windows(trained, store)
-    steps = windows.mask.shape[1]
-    drifts = drift(trained.model, windows, k=min(10, steps - 1), given=min(5, steps - 1))
+    drifts = drifts_of(trained, windows)
     scores = drift_scores(trained.job.data.store, len(windows.mask), drifts)
     world, policy = PickCube(image_size=image_size), Policy(trained)
     found: dict[str, list[Trial]] = {}
@@ -157,6 +156,13 @@ def validation_windows(trained: Trained, store: EpisodeStore) -> Batch:
     """Windows of the validation split in one batch, the first DRIFT_WINDOWS of them."""
     windows = Windows(store, "validation", trained.job.data, trained.model.inputs, trained.normalizer)
     return windows.batch(list(range(min(len(windows), DRIFT_WINDOWS))))
+
+
+def drifts_of(trained: Trained, windows: Batch) -> dict[str, Drift]:
+    """The drift of every stream that the model reads: up to ten steps ahead, on its own after five. Raises
+    SakiyomiError for windows of a single step."""
+    most, spans = windows.mask.shape[1] - 1, {name: trained.normalizer.span(name) for name in trained.model.inputs}
+    return drift(trained.model, windows, min(10, most), min(5, most), spans)
 
 
 def drift_scores(data: str, windows: int, drifts: dict[str, Drift]) -> dict[str, Score]:

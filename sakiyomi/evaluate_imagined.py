@@ -111,7 +111,7 @@ def evaluate_imagined(
 
     every = {name: torch.cat(parts, 1).numpy() for name, parts in found.items()}  # [S or 1, N, T]
     protocol = Protocol(
-        data=f"{store.folder}, {split}, {windows.rate:g} Hz, first window of each recording",
+        data=f"{store.place}, {split}, {windows.rate:g} Hz, first window of each recording",
         counted=f"{steps} imagined frames after {model.past} given",
         rule="",
         n=len(picks),

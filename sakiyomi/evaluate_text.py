@@ -171,7 +171,7 @@ def said_sentences(
     true = sentences_of(store, options.split, "target")[: options.sentences]
     if len(shown) < 2:
         raise SakiyomiError(
-            f"split {options.split!r} of {store.folder} has {len(shown)} sentences; 2 or more are needed"
+            f"split {options.split!r} of {store.place} has {len(shown)} sentences; 2 or more are needed"
         )
     plain = Decoding(steps=options.steps)
     search = replace(plain, beam=options.beam, length_penalty=options.length_penalty)
@@ -203,7 +203,7 @@ def sentences_of(store: EpisodeStore, split: str, stream: str) -> list[np.ndarra
     return [
         ids
         for entry in store.split(split)
-        for ids in sentences(store.values(entry.id, stream), f"{store.folder}, {entry.id}, stream {stream!r}")
+        for ids in sentences(store.values(entry.id, stream), f"{store.place}, {entry.id}, stream {stream!r}")
     ]
 
 

@@ -75,7 +75,7 @@ def evaluate_walk(
     walked = random_walk(character, start, options.frames, options.seed)
     progress(1, 2, "walking")
     protocol = Protocol(
-        data=f"{store.folder}, {split}, {character.rate:g} Hz",
+        data=f"{store.place}, {split}, {character.rate:g} Hz",
         counted=f"{options.frames} frames on its own from a given pose, z from the prior",
         rule="",
         n=len(picks),

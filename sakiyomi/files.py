@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sakiyomi.errors import SakiyomiError
@@ -10,15 +11,27 @@ from sakiyomi.errors import SakiyomiError
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write to a temporary neighbour, flush to the disk, rename. Raises SakiyomiError when the disk refuses."""
+    write_parts(path, (content,))
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """`write_atomic` of what need not be in memory all at once."""
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """For what others write: the temporary neighbour this gives is flushed and renamed to `path` when all went well,
+    and removed when not. Raises SakiyomiError when the disk refuses."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        make_folder(path.parent)
+        yield temporary
+        flush(temporary)
         temporary.replace(path)
-        _flush_folder(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -26,9 +39,17 @@ def write_atomic(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
-def _flush_folder(folder: Path) -> None:
-    """Put a rename on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; that they are there is put on the disk too."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        flush(made.parent)
+
+
+def flush(path: Path) -> None:
+    """Put a file on the disk; of a folder, the renames in it."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -48,6 +69,8 @@ def append_line(path: Path, line: bytes) -> None:
             except OSError:
                 os.truncate(path, before)
                 raise
+        if before == 0:
+            flush(path.parent)  # the file is new: its name must be on the disk as well
     except OSError as error:
         raise cannot_write(path, error) from error
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.far import is_url
 from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.windows import Windows
 from sakiyomi.errors import SakiyomiError
@@ -260,7 +261,8 @@ class Closed:
 def picture_size(job: Job) -> int:
     """Height and width of the pictures a run's world has to show: its model's; for a model without a camera those
     of its recordings, so that both are tried in the same world; 64 where there are none."""
-    recorded = EpisodeStore(job.data.store).streams.get("image") if Path(job.data.store).exists() else None
+    there = is_url(job.data.store) or Path(job.data.store).exists()
+    recorded = EpisodeStore(job.data.store).streams.get("image") if there else None
     return getattr(job.model, "height", recorded.shape[0] if recorded else 64)
 
 

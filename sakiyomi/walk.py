@@ -62,7 +62,7 @@ def skeleton_of(store: EpisodeStore) -> Skeleton:
     """Whose motion the store holds. Raises SakiyomiError for a store of other things."""
     if "skeleton" not in store.origin or "pose" not in store.streams:
         raise SakiyomiError(
-            f"{store.folder} holds {sorted(store.streams)} and no skeleton; record motion: sakiyomi prepare walk FOLDER"
+            f"{store.place} holds {sorted(store.streams)} and no skeleton; record motion: sakiyomi prepare walk FOLDER"
         )
     return msgspec.convert(store.origin["skeleton"], Skeleton)
 

@@ -20,6 +20,7 @@ from sakiyomi.rollout import Trained
 from sakiyomi.worlds.push import WORKSPACE_HIGH, WORKSPACE_LOW, Push
 
 OWN = "as it was"
+PUSH = ("push", "record push")  # sources of stores of the world of Push
 # m a step and rad: x runs from the arm towards the camera, y to the right of its picture.
 MOVES = {
     "left": (0.0, -0.025, 0.0, 0.0),
@@ -40,13 +41,12 @@ def what_if(trained: Trained, store: EpisodeStore, episode: str, options: Imagin
     past, conditions = model.past, [name for name in model.inputs if name not in model.outputs]
     if "action" not in conditions:
         raise SakiyomiError("this model is told no actions, so it cannot say what other ones would do")
-    in_push = store.origin.get("source") == "push"
+    in_push = store.origin.get("source") in PUSH and "scene" in store.entry(episode).meta  # an episode cut off has none
     moves, recordings = MOVES if in_push else {}, {entry.id for entry in store.entries}
     for name in options.what_if:
         if name in MOVES and not in_push:
             raise SakiyomiError(
-                f"--what-if {name}: moves are known only in the world of Push; name recordings of "
-                f"{store.folder} instead"
+                f"--what-if {name}: moves are known only in the world of Push; name recordings of {store.place} instead"
             )
         if name not in moves and name not in recordings:
             raise unknown("move or recording", name, [*moves, *sorted(recordings)])

@@ -198,7 +198,7 @@ def examples(trained: Trained) -> list[np.ndarray]:
     """A few sentences of the validation split, each ids [S] with its EOS."""
     store = EpisodeStore(trained.job.data.store)
     entry = store.split("validation")[0]
-    return sentences(store.values(entry.id, "source"), f"{store.folder}, {entry.id}")[:EXAMPLES]
+    return sentences(store.values(entry.id, "source"), f"{store.place}, {entry.id}")[:EXAMPLES]
 
 
 def lines_of(path: Path) -> list[str]:

@@ -1,11 +1,14 @@
-"""Stores that many tests read and none may change."""
+"""Stores that many tests read and none may change, and an object store to put some into."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic
 import walking
 import watching
+from far_away import MINE
 from hypothesis import settings
 
 from sakiyomi.data.episodes import EpisodeStore
@@ -63,3 +66,41 @@ def sensor_store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
 def sensor_run(sensor_store: EpisodeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a small forecaster of `sensor_store`."""
     return watching.sensor_run(sensor_store, tmp_path_factory.mktemp("sensor-run") / "run")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is fetched or remembered in a test is its own."""
+    monkeypatch.setenv("SAKIYOMI_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a server with a bucket."""
+    moto = pytest.importorskip("moto.server", reason="needs the object-store server: pip install 'moto[server]'")
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs: pip install 'sakiyomi[far]'")
+    running = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**MINE, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        if not s3fs.S3FileSystem().exists("bucket"):  # what is in it belongs to the process
+            s3fs.S3FileSystem().mkdir("bucket")
+        yield f"http://{host}:{port}"
+        s3fs.S3FileSystem.clear_instance_cache()
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server: str) -> Any:
+    """The emptied bucket, as fsspec's file system."""
+    import s3fs
+
+    system = s3fs.S3FileSystem()
+    system.invalidate_cache()
+    if system.ls("bucket", refresh=True):
+        system.rm("bucket/*", recursive=True)
+    return system

@@ -216,6 +216,13 @@ def test_steps_that_nobody_has_are_not_a_number(model: SequenceModel, batch: Bat
         assert np.isfinite(curves.one_step[: T - 1]).all()
 
 
+def test_errors_are_shares_of_the_range_that_is_told(model: SequenceModel, batch: Batch) -> None:
+    usual = drift(model, batch, k=2, given=2)
+    told = drift(model, batch, k=2, given=2, spans=dict.fromkeys(model.inputs, 2.0))
+    for name, curves in told.items():
+        np.testing.assert_allclose(curves.k_step * 2, usual[name].k_step * scaled(name, 1.0) ** -1, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("k", "given"), [(0, 2), (T, 2), (2, 0), (2, T)])
 def test_horizons_that_do_not_fit_are_refused(model: SequenceModel, batch: Batch, k: int, given: int) -> None:
     with pytest.raises(SakiyomiError, match=f"given={given} and k={k}"):

@@ -211,3 +211,29 @@ def test_missing_streams_and_splits_are_named(store: EpisodeStore) -> None:
         windows(store, clock="joint")
     with pytest.raises(SakiyomiError, match="did you mean 'train'"):
         windows(store, split="trian")
+
+
+def anonymous() -> int:
+    """Bytes of this process's memory that are no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no RssAnon")
+def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
+    """160 MB are read by windows; what is held besides the files' own pages does not grow while they are."""
+    stream = Stream("image", (64, 64, 3), "uint8", 10.0)
+    writer = EpisodeWriter(tmp_path / "store", {"image": stream})
+    frames = np.random.default_rng(0).integers(0, 256, (1300, 64, 64, 3), dtype=np.uint8)
+    for number in range(10):
+        writer.add(f"{number}", {"image": frames}, {"image": np.arange(1300) / 10})
+    del frames
+    opened = EpisodeStore(writer.folder, allow_empty=True)
+    data = Data(str(writer.folder), steps=49, clock="image", stride=49)
+    windows = Windows(opened, "train", data, ("image",), Normalizer.fit(opened, {"image": ("image",)}))
+    held = []
+    for step in range(len(windows) // 4):
+        windows.draw(0, step, 4)
+        held.append(anonymous())
+    early = len(held) // 4
+    assert max(held[early:]) - max(held[:early]) < 24e6

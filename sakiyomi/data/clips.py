@@ -89,7 +89,7 @@ def pieces(store: EpisodeStore, entry: Entry, sample: str = "sample", told: str 
     begins = np.searchsorted(clock, begun - 5e-7)  # half a microsecond of grace, as with windows
     if begins[0] != 0 or (np.diff(begins, append=len(clock)) < 1).any():
         raise SakiyomiError(
-            f"{store.folder}, {entry.id}: stream {told!r} begins at {begun[0]:g} s with {len(begun)} labels, stream "
+            f"{store.place}, {entry.id}: stream {told!r} begins at {begun[0]:g} s with {len(begun)} labels, stream "
             f"{sample!r} at {clock[0]:g} s; a label is given with the first sample of each clip"
         )
     labels = store.values(entry.id, told)

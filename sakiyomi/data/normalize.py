@@ -42,6 +42,8 @@ class Scale:
     """Of tokens: so that a run can read and write text without its recordings."""
     sound: Mel | None = None
     """Of frames of sound: so that a run can hear without its recordings."""
+    to: tuple[float, float] = (LOW, HIGH)
+    """What `low` and `high` become; a network that was trained elsewhere may have another range."""
 
 
 class Normalizer:
@@ -92,7 +94,8 @@ class Normalizer:
         center, half = self._affine(stream, values)
         if self._scale(stream).kind in STANDARD:
             return ((values - center) / half).float()
-        return ((values - center) / half * ((HIGH - LOW) / 2) + 0.5).float()
+        low, high = self._scale(stream).to
+        return ((values - center) / half * ((high - low) / 2) + (low + high) / 2).float()
 
     def decode(self, stream: str, values: Tensor) -> Tensor:
         """The inverse of `encode`; pictures are rounded and clamped to 0..255."""
@@ -106,7 +109,14 @@ class Normalizer:
         center, half = self._affine(stream, values)
         if self._scale(stream).kind in STANDARD:
             return values * half + center
-        return (values - 0.5) / ((HIGH - LOW) / 2) * half + center
+        low, high = self._scale(stream).to
+        return (values - (low + high) / 2) / ((high - low) / 2) * half + center
+
+    def span(self, stream: str) -> float:
+        """How wide the whole range of a stream is once it is encoded: 0.8, or as the network's own scale has it; 1 for
+        pictures, and for what is scaled by its deviation."""
+        scale = self._scale(stream)
+        return 1.0 if scale.kind in (*UNSCALED, *STANDARD) else scale.to[1] - scale.to[0]
 
     def vocabulary(self, stream: str) -> Vocabulary:
         """What the numbers of a token stream mean. Raises SakiyomiError for a stream that is none."""

@@ -35,10 +35,10 @@ class Sentences:
         found: dict[str, list[np.ndarray]] = {name: [] for name in streams}
         for entry in entries:
             for name in streams:
-                found[name] += sentences(store.values(entry.id, name), f"{store.folder}, {entry.id}, stream {name!r}")
+                found[name] += sentences(store.values(entry.id, name), f"{store.place}, {entry.id}, stream {name!r}")
             counts = {name: len(found[name]) for name in streams}
             if len(set(counts.values())) > 1:
-                raise SakiyomiError(f"{store.folder}, {entry.id}: {counts} sentences; they must belong together")
+                raise SakiyomiError(f"{store.place}, {entry.id}: {counts} sentences; they must belong together")
         lengths = np.array([[len(words) for words in found[name]] for name in streams])
         # By what is predicted, then by what is read: validation pads little, and in the same way each time.
         ranked = np.lexsort(lengths)
@@ -112,11 +112,11 @@ class Passages:
         first = self.texts[streams[0]]
         for name in streams:
             if [len(text) for text in self.texts[name]] != [len(text) for text in first]:
-                raise SakiyomiError(f"{store.folder}: streams {streams[0]!r} and {name!r} differ in length")
+                raise SakiyomiError(f"{store.place}: streams {streams[0]!r} and {name!r} differ in length")
         short = [entry.id for entry, text in zip(entries, first, strict=True) if len(text) <= data.steps]
         if short and len(short) < len(first) and not data.skip_short:
             raise SakiyomiError(
-                f"text {short[0]!r} of {store.folder} has less than a window of --data.steps {data.steps} tokens and "
+                f"text {short[0]!r} of {store.place} has less than a window of --data.steps {data.steps} tokens and "
                 f"the one after it, the first of {len(short)} too short; use a shorter window, or --data.skip-short to "
                 "leave such texts out"
             )
@@ -130,7 +130,7 @@ class Passages:
         if not self.begins:
             longest = max(len(text) for text in first)
             raise SakiyomiError(
-                f"the longest text of split {split!r} in {store.folder} has {longest} tokens, a window of "
+                f"the longest text of split {split!r} in {store.place} has {longest} tokens, a window of "
                 f"--data.steps {data.steps} and the token after it {data.steps + 1}; use a shorter window"
             )
 

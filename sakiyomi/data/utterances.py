@@ -76,7 +76,7 @@ class Utterances:
                 needed = frames_needed(labels.tolist())
                 if needed > frames:
                     raise SakiyomiError(
-                        f"{self.store.folder}, {entry.id}: stream {name!r} has {len(labels)} labels, which need "
+                        f"{self.store.place}, {entry.id}: stream {name!r} has {len(labels)} labels, which need "
                         f"{needed} frames; there are {frames}. Leave it out, or make more frames a second"
                     )
 
@@ -86,7 +86,7 @@ def labels_of(store: EpisodeStore, entry: Entry, name: str) -> np.ndarray:
     ids = store.values(entry.id, name)
     if len(ids) == 0 or (np.flatnonzero(ids == EOS) != len(ids) - 1).any() or ids[-1] != EOS:
         raise SakiyomiError(
-            f"{store.folder}, {entry.id}: stream {name!r} holds {ids[:10].tolist()}...; a transcript is labels and "
+            f"{store.place}, {entry.id}: stream {name!r} holds {ids[:10].tolist()}...; a transcript is labels and "
             f"one EOS ({EOS}), the last"
         )
     return ids[:-1].astype(np.int64)

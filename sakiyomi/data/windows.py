@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sakiyomi.data.episodes import Entry, EpisodeStore
 from sakiyomi.data.normalize import Normalizer
+from sakiyomi.data.records import latest
 from sakiyomi.errors import SakiyomiError, unknown
 
 MOST_RATE = 100  # times the recording's: more is a slip of the keyboard
@@ -24,7 +25,7 @@ class Data:
     """Where the recordings are and how they are cut."""
 
     store: str = "data/pick"
-    """Folder of the episode store."""
+    """Folder of the episode store, or its address, such as s3://bucket/store."""
     steps: int = 0
     """Length of a window in steps; 0 takes whole episodes, padded and masked."""
     rate: float = 0.0
@@ -73,7 +74,7 @@ def covered_streams(store: EpisodeStore, names: tuple[str, ...]) -> dict[str, tu
     for name in names:
         if name not in store.streams:
             raise SakiyomiError(
-                f"the model reads stream {name!r}, but {store.folder} has {sorted(store.streams)}; "
+                f"the model reads stream {name!r}, but {store.place} has {sorted(store.streams)}; "
                 "record that stream or choose a model that does without"
             )
     return {name: tuple(dict.fromkeys((name, target_stream(store, name)))) for name in names}
@@ -165,14 +166,14 @@ class Windows:
         inputs, targets = {}, {}
         for stream in self.streams:
             target = target_stream(self.store, stream)
-            values = torch.from_numpy(np.stack([self._padded(w, stream) for w in chosen]))
+            values = torch.from_numpy(self._stacked(chosen, stream))
             values = self.normalizer.encode(stream, values)
             inputs[stream] = values[:, :-1]
             if target == stream:
                 targets[stream] = values[:, 1:]
             else:
-                commands = np.stack([self._padded(w, target)[:-1] for w in chosen])
-                targets[stream] = self.normalizer.encode(stream, torch.from_numpy(commands))
+                commands = torch.from_numpy(self._stacked(chosen, target)[:, :-1])
+                targets[stream] = self.normalizer.encode(stream, commands)
         return Batch(inputs, targets, mask)
 
     def series(self, stream: str) -> list[np.ndarray]:
@@ -189,7 +190,7 @@ class Windows:
             id, total = short[0]
             leave = "" if data.skip_short else ", --data.skip-short to leave such episodes out"
             raise SakiyomiError(
-                f"episode {id!r} of {self.store.folder} has {total} steps at {self.rate:g} Hz, shorter than the window "
+                f"episode {id!r} of {self.store.place} has {total} steps at {self.rate:g} Hz, shorter than the window "
                 f"of {least}, the first of {len(short)} too short among the {len(entries)} of split "
                 f"{entries[0].split!r}; use a shorter window{leave}, or --data.steps 0 for whole episodes with masks"
             )
@@ -216,19 +217,31 @@ class Windows:
         Pictures, actions and tokens hold until the next value comes; measured quantities are interpolated.
         """
         clock = self.store.times(window.episode, stream)
-        # Half a microsecond of grace, so that equal stamps that went through arithmetic stay equal.
-        left = np.clip(np.searchsorted(clock, window.times + 5e-7, side="right") - 1, 0, len(clock) - 1)
+        left = latest(clock, window.times)
         first, last = int(left[0]), int(left[-1])
-        values = self.store.values(window.episode, stream, first, min(last + 2, len(clock)))
+        between = self.store.streams[stream].kind in ("joints", "pose", "scalar")
+        values = self.store.values(window.episode, stream, first, min(last + 1 + between, len(clock)))
         left = left - first
+        if not between and len(values) == len(left) and (left == np.arange(len(left))).all():
+            return values  # each value once, as recorded: nothing is to be picked
         out = values[left]
-        if self.store.streams[stream].kind in ("joints", "pose", "scalar"):
+        if between:
             right = np.minimum(left + 1, len(values) - 1)
             gap = np.where(right > left, clock[first + right] - clock[first + left], 1.0)
             share = np.clip((window.times - clock[first + left]) / gap, 0.0, 1.0)
             share[share < 1e-5] = 0.0
             share = share.reshape(-1, *[1] * (out.ndim - 1))
             out = (out * (1 - share) + values[right] * share).astype(np.float32)
+        return out
+
+    def _stacked(self, windows: list[Window], stream: str) -> np.ndarray:
+        """The stream over some windows, [B, self.steps + 1, ...]. One is in memory besides at a time: memory that was
+        just used is read into several times as fast as new memory."""
+        first = self._padded(windows[0], stream)
+        out = np.empty((len(windows), *first.shape), first.dtype)
+        out[0] = first
+        for number, window in enumerate(windows[1:], 1):
+            out[number] = self._padded(window, stream)
         return out
 
     def _padded(self, window: Window, stream: str) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Drift: how fast a prediction goes astray when it has to live on itself.
 
-Errors are root mean squares of normalised values: of 0..1 for pictures; for joints, of their range (0.8 of the
-scale is the whole range, so they are divided by 0.8).
+Errors are root mean squares of normalised values: of 0..1 for pictures; for joints, of their range (where 0.8 of the
+scale is the whole range, they are divided by 0.8).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +31,12 @@ class Drift:
 
 
 @torch.inference_mode()
-def drift(model: SequenceModel, batch: Batch, k: int = 10, given: int = 5) -> dict[str, Drift]:
-    """Drift of each stream that the model reads. `batch` holds T steps; `given` true steps start the free run."""
+def drift(
+    model: SequenceModel, batch: Batch, k: int = 10, given: int = 5, spans: Mapping[str, float] | None = None
+) -> dict[str, Drift]:
+    """Drift of each stream that the model reads. `batch` holds T steps; `given` true steps start the free run; `spans`
+    is what the whole range of a stream is on its scale (`Normalizer.span`), 1 for pictures and 0.8 for others if not
+    told. Raises SakiyomiError when the window is too short for `k` or `given`."""
     steps = batch.mask.shape[1]
     if not (0 < given < steps and 0 < k < steps):
         raise SakiyomiError(f"given={given} and k={k} must lie between 1 and the window's {steps - 1} steps")
@@ -41,7 +46,8 @@ def drift(model: SequenceModel, batch: Batch, k: int = 10, given: int = 5) -> di
     free = _free(model, batch, given)
     out = {}
     for name in model.inputs:
-        scale = 1.0 if batch.inputs[name].ndim == 5 else HIGH - LOW
+        usual = 1.0 if batch.inputs[name].ndim == 5 else HIGH - LOW
+        scale = spans[name] if spans else usual
         free_errors = torch.cat((errors[name][:, :given], squared_error(free[name], batch.targets[name][:, given:])), 1)
         curves = (_mean(errors[name], batch.mask), ahead[name], _mean(free_errors, batch.mask))
         out[name] = Drift(*(curve / scale for curve in curves))

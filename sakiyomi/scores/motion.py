@@ -65,7 +65,7 @@ def reference_of(store: EpisodeStore, split: str = "train", stream: str = "pose"
     if stream not in store.streams:
         raise unknown("stream", stream, store.streams)
     if "skeleton" not in store.origin:
-        raise SakiyomiError(f"{store.folder} holds no motion: its origin names no skeleton, only {[*store.origin]}")
+        raise SakiyomiError(f"{store.place} holds no motion: its origin names no skeleton, only {[*store.origin]}")
     skeleton = msgspec.convert(store.origin["skeleton"], Skeleton)
     clips = (store.values(entry.id, stream) for entry in store.split(split))
     return measure(clips, Layout.read(store.streams[stream].names), skeleton.feet, store.streams[stream].rate)

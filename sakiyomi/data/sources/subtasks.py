@@ -91,13 +91,13 @@ def demonstrations(store: EpisodeStore, split: str) -> list[Piece]:
     for a store that has no joints, or does not know at what speed they were shown."""
     if "joints" not in store.streams:
         raise SakiyomiError(
-            f"{store.folder} has streams {sorted(store.streams)}, no joints: sakiyomi prepare pick-small"
+            f"{store.place} has streams {sorted(store.streams)}, no joints: sakiyomi prepare pick-small"
         )
     rate, ends = store.streams["joints"].rate, np.cumsum([leg.seconds for leg in LEGS])
     pieces = []
     for entry in store.split(split):
         if "speed" not in entry.meta:
-            raise SakiyomiError(f"{store.folder}, {entry.id}: no speed in its meta; sakiyomi prepare pick-small has it")
+            raise SakiyomiError(f"{store.place}, {entry.id}: no speed in its meta; sakiyomi prepare pick-small has it")
         joints = store.values(entry.id, "joints")
         time = (np.arange(len(joints)) + 1) / rate * entry.meta["speed"]
         pieces.append(Piece(joints, np.searchsorted(ends, time - 1e-9)))
