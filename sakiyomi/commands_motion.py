@@ -7,12 +7,9 @@ from typing import Any
 
 from sakiyomi.arguments import narrow, option, parse, run_folder
 from sakiyomi.control import (
-    Controller,
     ControllerJob,
     evaluate_controller,
-    load_controller,
     load_job,
-    task_name,
     train_controller,
 )
 from sakiyomi.demo_motion import DemoMotion, demo_motion
@@ -22,7 +19,8 @@ from sakiyomi.presets import CONTROLLERS
 from sakiyomi.rollout import load
 from sakiyomi.run import console, pick_device, progress_bar
 from sakiyomi.scores.protocol import save_scores
-from sakiyomi.serve import Serving, Stage, serve
+from sakiyomi.serve import Serving, serve
+from sakiyomi.stage import controller_of, stage_of
 from sakiyomi.steer import Steering, rollout_steered
 from sakiyomi.views.tables import print_scores
 from sakiyomi.walk import Walking, character_of, rollout_walk
@@ -136,35 +134,10 @@ def rollout_character(name: str, rest: list[str]) -> None:
         console.print(str(path))
 
 
-def controller_of(folder: Path, device: str = "auto") -> Controller:
-    """A trained controller with the character it was trained on."""
-    return load_controller(folder, character_of(load_job(folder).character, device=device))
-
-
 def do_serve(name: str, rest: list[str]) -> None:
     args = parse(Serve(), f"serve {name}", rest)
     folder = run_folder(name, args.run)
-    if steers(folder):
-        controller = controller_of(folder, "cpu")
-        stage = Stage(name, controller.character, {task_name(controller.job.task): controller})
-    else:
-        character = character_of(folder, device="cpu")
-        stage = Stage(name, character, {task: load_controller(f, character) for task, f in controllers_for(folder)})
-    serve(stage, narrow(args, Serving))
-
-
-def controllers_for(folder: Path) -> list[tuple[str, Path]]:
-    """Of the runs beside this one, those that steer its character by a stick or to a target: task and folder."""
-    found = {}
-    for path in sorted(folder.parent.glob("*/weights.safetensors")):
-        if steers(path.parent) and Path(load_job(path.parent).character).resolve() == folder.resolve():
-            found[task_name(load_job(path.parent).task)] = path.parent
-    return [(task, found[task]) for task in ("joystick", "target") if task in found]
-
-
-def steers(folder: Path) -> bool:
-    """The folder holds a controller."""
-    return b'"task"' in (folder / "job.json").read_bytes() if (folder / "job.json").exists() else False
+    serve(stage_of(name, folder), narrow(args, Serving))
 
 
 def do_demo_motion(name: str, rest: list[str]) -> None:

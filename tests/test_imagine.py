@@ -478,4 +478,6 @@ def test_moves_are_of_the_world_of_push(push_store: EpisodeStore, trained: Train
         what_if(trained, elsewhere, "00006", asked("left", steps=2))
     tried = what_if(trained, elsewhere, "00006", asked("00001", steps=2))
     assert len(tried["00001"].truth) == 2  # what would have happened is not known
+    elsewhere.origin["source"] = "record push"
+    assert len(what_if(trained, elsewhere, "00006", asked("left", steps=2))["left"].truth) == 4
     assert len(tried[OWN].truth) == 4

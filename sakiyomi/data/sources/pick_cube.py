@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.sources import Shown, collected
 from sakiyomi.errors import SakiyomiError, at_least
 from sakiyomi.worlds.pick_cube import HORIZON, JOINT_NAMES, RATE, TAUGHT_PLACES, PickCube
 from sakiyomi.worlds.pick_cube_expert import plan
@@ -65,37 +66,36 @@ class PickCubeSource:
         values, meta, attempt = {}, {"success": False}, 0
         while not meta["success"] and attempt < ATTEMPTS:
             random = np.random.default_rng((self.seed, split == "validation", index, attempt))
-            values, meta = self._show(world, random, place)
+            values, meta = collected(self.show(world, random, place))
             attempt += 1
         clock = np.arange(HORIZON) / RATE
         writer.add(id, values, dict.fromkeys(values, clock), split, meta)
 
-    def _show(
-        self, world: PickCube, random: np.random.Generator, place: tuple[float, float]
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Pick up the cube once: the streams, [T, ...], and what was drawn."""
+    def show(self, world: PickCube, random: np.random.Generator, place: tuple[float, float]) -> Shown:
+        """Pick up the cube once."""
         light = float(1 + self.light * random.uniform(-1, 1))
         speed = float(1 + self.speed * random.uniform(-1, 1))
         observation, info = world.reset(seed=int(random.integers(2**31)), options={"place": place, "light": light})
         commands = plan(world, HORIZON, speed)
         grasp = int(np.argmax(commands[:, 7] == 0))  # the tick on which the gripper closes
         offset = np.zeros(8)
-        images, joints, cube = [], [], []
         for tick, command in enumerate(commands):
-            images.append(observation["image"])
-            joints.append(observation["joints"])
-            cube.append(info["cube_position"])
+            yield frame(observation, info, command)
             # A first-order process: pushes last about three ticks, and leave the gripper alone.
             offset[:7] = 0.7 * offset[:7] + np.sqrt(1 - 0.7**2) * random.normal(0, self.disturbance, 7)
             strength = 1.0 if tick < grasp - CALM_TICKS else CALM
             observation, _, _, _, info = world.step(command + strength * offset)
-        values = {
-            "image": np.stack(images),
-            "joints": np.stack(joints),
-            "command": commands.astype(np.float32),
-            "cube": np.stack(cube).astype(np.float32),
-        }
-        return values, {"place": list(place), "light": light, "speed": speed, "success": bool(info["success_any"])}
+        return {"place": list(place), "light": light, "speed": speed, "success": bool(info["success_any"])}
+
+
+def frame(observation: dict[str, np.ndarray], info: dict[str, Any], command: np.ndarray) -> dict[str, np.ndarray]:
+    """One tick of a demonstration: what is seen before the command is given, and the command."""
+    return {
+        "image": observation["image"],
+        "joints": observation["joints"],
+        "command": command.astype(np.float32),
+        "cube": info["cube_position"].astype(np.float32),
+    }
 
 
 def streams(world: PickCube) -> dict[str, Stream]:

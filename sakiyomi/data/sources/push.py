@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.sources import Shown, collected
 from sakiyomi.errors import at_least, at_most
 from sakiyomi.worlds.push import ACTION_LIMIT, ACTION_NAMES, RATE, WORKSPACE_HIGH, WORKSPACE_LOW, Push
 
@@ -62,37 +63,30 @@ class PushSource:
         for number, (split, index) in enumerate(plan):
             id = f"{number:05d}"
             if id not in writer.ids:
-                values, meta = self._push(world, np.random.default_rng((self.seed, SPLITS.index(split), index)))
+                random = np.random.default_rng((self.seed, SPLITS.index(split), index))
+                values, meta = collected(self.show(world, random))
                 clock = np.arange(self.steps) / RATE
                 writer.add(id, values, dict.fromkeys(values, clock), split, meta)
             progress(number + 1, len(plan))
         world.close()
         return writer.finish()
 
-    def _push(self, world: Push, random: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """One episode: the streams, [T, ...], and what `replay` needs to live through it again."""
+    def show(self, world: Push, random: np.random.Generator) -> Shown:
+        """One episode; it returns what `replay` needs to live through it again."""
         light, seed = float(1 + self.light * random.uniform(-1, 1)), int(random.integers(2**31))
         observation, info = world.reset(seed=seed, options={"light": light})
-        images, actions, positions, objects, contact = [], [], [], [], []
+        objects, contact = [], []
         actor = random_actions(world, random)
         for step in range(self.steps):
             action = next(actor)
-            images.append(observation["image"])
-            positions.append(observation["position"])
             objects.append(info["objects"])
-            actions.append(action)
+            yield frame(observation, info, action)
             observation, _, _, _, info = world.step(action)
             if info["contact"]:
                 contact.append(step)
-        values = {
-            "image": np.stack(images),
-            "action": np.stack(actions),
-            "position": np.stack(positions),
-            "objects": np.stack(objects).reshape(-1, 6).astype(np.float32),
-        }
         way = np.linalg.norm(np.diff(np.stack(objects)[..., :2], axis=0), axis=-1).sum(0)
         # `contact`: the steps during which the arm touched an object; `moved`: how long a way each object went, m.
-        return values, {"scene": asdict(world.scene), "seed": seed, "contact": contact, "moved": way.tolist()}
+        return {"scene": asdict(world.scene), "seed": seed, "contact": contact, "moved": way.tolist()}
 
 
 def replay(world: Push, meta: Mapping[str, Any], actions: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -104,6 +98,16 @@ def replay(world: Push, meta: Mapping[str, Any], actions: np.ndarray) -> tuple[d
     for action in actions:
         observation, _, _, _, info = world.step(action)
     return observation, info
+
+
+def frame(observation: dict[str, np.ndarray], info: dict[str, Any], action: np.ndarray) -> dict[str, np.ndarray]:
+    """One step of an episode: what is seen before the action is taken, and the action."""
+    return {
+        "image": observation["image"],
+        "action": action,
+        "position": observation["position"],
+        "objects": info["objects"].reshape(6).astype(np.float32),
+    }
 
 
 def streams(world: Push) -> dict[str, Stream]:
