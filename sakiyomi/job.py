@@ -28,6 +28,11 @@ from sakiyomi.models import (
     VAE,
     BLSTMRecognizer,
     ConvRecognizer,
+    EiplCAE,
+    EiplCNNRNN,
+    EiplLSTM,
+    EiplMTRNN,
+    EiplSARNN,
     Forecaster,
     JointRNN,
     Seq2Seq,
@@ -60,6 +65,11 @@ ModelConfig = (
     | WaveNet.Config
     | ConvRecognizer.Config
     | BLSTMRecognizer.Config
+    | EiplSARNN.Config
+    | EiplCNNRNN.Config
+    | EiplLSTM.Config
+    | EiplMTRNN.Config
+    | EiplCAE.Config
 )
 
 

@@ -5,6 +5,10 @@ from sakiyomi.models.base import SequenceModel, State, Streams
 from sakiyomi.models.bert import BERT
 from sakiyomi.models.cnn_rnn import CNNRNN
 from sakiyomi.models.cvae import CVAE
+from sakiyomi.models.eipl_cae import EiplCAE
+from sakiyomi.models.eipl_cnn_rnn import EiplCNNRNN
+from sakiyomi.models.eipl_rnn import EiplLSTM, EiplMTRNN
+from sakiyomi.models.eipl_sarnn import EiplSARNN
 from sakiyomi.models.forecaster import Forecaster
 from sakiyomi.models.gpt import GPT
 from sakiyomi.models.joint_rnn import JointRNN
@@ -42,6 +46,11 @@ MODELS = {
     "WaveNet": WaveNet,
     "ConvRecognizer": ConvRecognizer,
     "BLSTMRecognizer": BLSTMRecognizer,
+    "EiplSARNN": EiplSARNN,
+    "EiplCNNRNN": EiplCNNRNN,
+    "EiplLSTM": EiplLSTM,
+    "EiplMTRNN": EiplMTRNN,
+    "EiplCAE": EiplCAE,
 }
 
 __all__ = [
@@ -60,6 +69,11 @@ __all__ = [
     "VAE",
     "BLSTMRecognizer",
     "ConvRecognizer",
+    "EiplCAE",
+    "EiplCNNRNN",
+    "EiplLSTM",
+    "EiplMTRNN",
+    "EiplSARNN",
     "Forecaster",
     "JointRNN",
     "Seq2Seq",

@@ -130,6 +130,15 @@ def dataset_folder(path: Path) -> Path:
     return found[0]
 
 
+def recognises(path: Path) -> bool:
+    """Whether it is such a folder, or has one in it; by names only."""
+    try:
+        below = [one for one in sorted(path.iterdir()) if one.is_dir()] if path.is_dir() else []
+        return any(part.name.startswith("traj_") for one in (path, *below) for part in parts(one / "train")[:1])
+    except OSError:
+        return False
+
+
 def parts(folder: Path) -> list[Path]:
     """traj_*.tfrecords of a split, files or folders, in the order of their numbers."""
     found = folder.glob("[!.]*.tfrecord*") if folder.is_dir() else ()

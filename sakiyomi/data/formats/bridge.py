@@ -147,6 +147,15 @@ def tfrecords(path: Path) -> list[Path]:
     return files
 
 
+def recognises(path: Path) -> bool:
+    """Whether it is a .tfrecord file, or a folder of some, in whose first megabyte a step of an episode is named."""
+    try:
+        with tfrecords(path)[0].open("rb") as file:
+            return b"steps/" in file.read(2**20)
+    except (OSError, SakiyomiError):
+        return False
+
+
 def table(where: str, example: Features, key: str) -> np.ndarray:
     """Seven numbers a step, float32 [T, 7]."""
     values = example.get(key)

@@ -17,6 +17,7 @@ import tyro
 from scipy.spatial.transform import Rotation, Slerp
 
 from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.formats.beginnings import beginning
 from sakiyomi.data.formats.motion_files import Files, check_shares, read_files, record_files
 from sakiyomi.data.public import located
 from sakiyomi.errors import SakiyomiError, at_least
@@ -121,6 +122,12 @@ def parse_deepmimic(content: bytes, where: str, rate: float) -> tuple[Clip, str]
         raise SakiyomiError(f"{where}, frame {bad[0]}: not finite (NaN or infinite)")
     loop = file.get("Loop", "none")
     return _clip(where, table, rate), loop if isinstance(loop, str) else "none"
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a motion file, or a folder or .zip in which the first one is, by its first bytes."""
+    head = beginning(path, SUFFIXES)
+    return head.lstrip().startswith(b"{") and b'"Frames"' in head
 
 
 def _clip(where: str, table: np.ndarray, rate: float) -> Clip:

@@ -19,6 +19,7 @@ import tyro
 from scipy.spatial.transform import Rotation
 
 from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.formats.beginnings import beginning
 from sakiyomi.data.formats.importing import given
 from sakiyomi.data.formats.motion_files import Files, check_shares, read_files, record_files
 from sakiyomi.errors import SakiyomiError, at_least
@@ -122,6 +123,15 @@ def parse_exponential_maps(content: bytes, where: str) -> Clip:
         if len(turned):
             raise SakiyomiError(f"{where}, line {turned[0] + 2}: {name} is turned; in CMU's files it never is")
     return _clip(table[1:])
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a .txt file of lines of 117 numbers, or a folder or .zip in which the first one is."""
+    cells = beginning(path, (".txt",)).partition(b"\n")[0].split(b",")
+    try:
+        return len([float(cell) for cell in cells]) == WIDTH
+    except ValueError:
+        return False
 
 
 def _numbers(where: str, line: str) -> list[float]:

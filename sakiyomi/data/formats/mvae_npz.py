@@ -25,6 +25,7 @@ import torch
 import tyro
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.formats.beginnings import zip_names
 from sakiyomi.data.formats.importing import given
 from sakiyomi.data.formats.motion_files import UNIT, check_shares, splits
 from sakiyomi.errors import SakiyomiError, unknown
@@ -145,7 +146,7 @@ def write_poses(path: Path, clips: Sequence[np.ndarray]) -> None:
 def write_store(path: Path, store: EpisodeStore, roles: Mapping[str, str] | None = None) -> None:
     """Write all episodes of a store of motion as a mocap.npz, a clip each; poses that came from one stay the same."""
     if "pose" not in store.streams or "skeleton" not in store.origin:
-        raise SakiyomiError(f"{store.folder} holds no motion, only {', '.join(store.streams)}")
+        raise SakiyomiError(f"{store.place} holds no motion, only {', '.join(store.streams)}")
     stream, skeleton = store.streams["pose"], msgspec.convert(store.origin["skeleton"], Skeleton)
     poses = (store.values(entry.id, "pose") for entry in store.entries)
     if skeleton.names == JOINTS and stream.rate == RATE:
@@ -256,6 +257,11 @@ def _plain(name: str) -> str:
     """A joint's name without prefix, side, digits and signs: `upperleg` for `Bip01 L UpperLeg`."""
     name = re.sub(r"^(bip|mixamorig|character)\d*[ _:]*", "", name.split(":")[-1], flags=re.IGNORECASE)
     return re.sub("[^a-z]", "", SIDE.sub("", name, count=1).lower())
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is an .npz with these two arrays, by their names."""
+    return path.suffix.lower() == ".npz" and {"data.npy", "end_indices.npy"} <= {*zip_names(path)}
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -271,3 +271,8 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a table as text, by the ending of its name."""
+    return path.suffix.lower() in (".csv", ".tsv") and path.is_file()

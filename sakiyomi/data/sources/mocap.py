@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 
 from sakiyomi.data.episodes import Entry, EpisodeStore, EpisodeWriter, Stream
+from sakiyomi.data.formats.beginnings import beginning
 from sakiyomi.data.formats.bvh import conventions, metres, parse_bvh, upright
 from sakiyomi.data.formats.importing import TOLD, finish
 from sakiyomi.data.public import located
@@ -231,6 +232,11 @@ class Mocap:
                 encoded = encode(mirror(clip, corrections) if mirrored else clip)
                 meta = {"file": recording.name, "start": list(encoded.start), "mirrored": mirrored}
                 writer.add(id, {"pose": encoded.values}, {"pose": np.arange(frames) / self.rate}, split, meta)
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a BVH file, or a folder or .zip in which the first one is, by its first bytes."""
+    return beginning(path, (".bvh",)).lstrip()[:9].upper() == b"HIERARCHY"
 
 
 def find(path: Path) -> list[Recording]:
