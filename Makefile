@@ -24,6 +24,7 @@ bench: .venv/ready
 	$(PY) -m benchmarks.latent
 	$(PY) -m benchmarks.text
 	$(PY) -m benchmarks.speech
+	$(PY) -m benchmarks.bridges
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -104,7 +104,8 @@ Told which ones there are, where does one end and the next begin? The network sa
 places a tenth by {soon:.0f} ms at most, half by {half:.0f} ms, nine tenths by {most:.0f} ms. What is usual,
 {1000 * found["usual_s"]:.0f} ms at the median over training sequences, measured with their true times, can be taken
 off; then the places are found {off:.0f} ms off in the mean ({low:.0f} to {high:.0f}, over places; as the network says
-them {raw:.0f} ms), {found["within_0.2_s"]:.0%} within 0.2 s. Cut in equal parts it would be {even:.0f} ms. {cost(found["cost"])}.
+them {raw:.0f} ms), {found["within_0.2_s"]:.0%} within 0.2 s. Cut in equal parts it would be {even:.0f} ms.
+{cost(found["cost"])}.
 """
 
 

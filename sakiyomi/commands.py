@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sakiyomi.along_recordings import arm_is_here, evaluate_recordings, explain_recordings, recording_of
 from sakiyomi.arguments import narrow, option, parse, run_folder
 from sakiyomi.commands_draw import (
     do_evaluate_draws,
@@ -24,14 +25,16 @@ from sakiyomi.commands_motion import (
     evaluate_motion,
     rollout_character,
     rollout_motion,
-    steers,
     train_character,
 )
+from sakiyomi.commands_recordings import DEEDS
 from sakiyomi.commands_sound import do_evaluate_sound, do_rollout_sound
 from sakiyomi.commands_speech import do_evaluate_speech, do_rollout_speech
 from sakiyomi.commands_surprise import do_evaluate_series, do_watch
 from sakiyomi.commands_text import do_evaluate_text, do_explain_text, do_rollout_text
 from sakiyomi.data.episodes import EpisodeStore
+from sakiyomi.data.far import is_url
+from sakiyomi.data.formats.importing import given
 from sakiyomi.data.public import FOLDER, fetch, public_sets
 from sakiyomi.demo import demo, evaluate_with_bar
 from sakiyomi.errors import SakiyomiError
@@ -41,11 +44,12 @@ from sakiyomi.explain import explain
 from sakiyomi.imagine import Imagining, rollout_imagined
 from sakiyomi.job import Job, load_job, model_name
 from sakiyomi.models import MODELS
-from sakiyomi.prepare import FORMATS, export, prepare
+from sakiyomi.prepare import FORMATS, prepare, recognise
 from sakiyomi.presets import CONTROLLERS, PRESETS, preset
 from sakiyomi.rollout import Closed, along_recording, load, rollout
 from sakiyomi.run import console, pick_device, progress_bar
-from sakiyomi.scores.protocol import compare, load_scores
+from sakiyomi.scores.protocol import compare, load_scores, save_scores
+from sakiyomi.stage import steers
 from sakiyomi.train import train
 from sakiyomi.views.tables import print_differences, print_scores
 
@@ -111,18 +115,6 @@ class Explain:
 
 
 @dataclass(frozen=True)
-class Export:
-    """Write recordings in a foreign format: bvh or mocap-npz."""
-
-    format: tyro.conf.Positional[str] = ""
-    """bvh (a folder of files) or mocap-npz (one file, as the published motion VAE reads it)."""
-    store: tyro.conf.Positional[str] = ""
-    """Folder of the episode store."""
-    out: str = ""
-    """Where to."""
-
-
-@dataclass(frozen=True)
 class Fetch:
     """Fetch a public set of recordings, checksums and all."""
 
@@ -147,14 +139,21 @@ class Demo:
 
 
 def do_prepare(name: str, rest: list[str]) -> None:
-    if name == "export":
-        args = parse(Export(), "prepare export", rest)
-        export(args.format, Path(args.store), Path(args.out))
+    if name in DEEDS:
+        DEEDS[name](rest)
         return
+    if is_url(name):
+        raise SakiyomiError(
+            f"{name} is an address; only episode stores are read from far away, and used as they are (--data.store "
+            f"{name}), or brought here: sakiyomi prepare copy {name} FOLDER"
+        )
+    if name not in FORMATS and name not in PRESETS and ("/" in name or Path(name).exists()):
+        name, rest = recognise(given(name, "a folder or a file of recordings")), [name, *rest]
+        console.print(f"read as {name}", markup=False)
     if name in FORMATS:
         source, store, told = FORMATS[name], f"data/{name}", f"Recordings in the format {name}."
     else:
-        chosen = preset(name, FORMATS)
+        chosen = preset(name, (*FORMATS, *DEEDS))
         source, store = chosen.source, chosen.job.data.store
         told = f"Recordings for {name}: {chosen.description}."
     kind: Any = type(source)
@@ -177,17 +176,18 @@ def do_train(name: str, rest: list[str]) -> None:
     if name in CONTROLLERS:
         train_character(name, rest)
         return
-    chosen = preset(name)
-    job, folder = chosen.job, Path(option(rest, "--out") or f"runs/{name}")
-    if "--resume" in rest and (folder / "job.json").exists():
-        job = load_job(folder)  # what was asked for then need not be typed again
+    folder = Path(option(rest, "--out") or f"runs/{name}")
+    resumed = "--resume" in rest and (folder / "job.json").exists()
+    chosen = None if resumed and name not in PRESETS else preset(name)  # a run that was imported has none
+    # What was asked for then need not be typed again.
+    job = load_job(folder) if resumed or not chosen else chosen.job
     # Narrowed to this preset's model, so that the fields and their help are that model's.
     model = ("model", type(job.model), dataclasses.field(default=job.model))
     narrowed = dataclasses.make_dataclass("Train", [model], bases=(Train,), frozen=True)
     narrowed.__doc__ = Train.__doc__
     args = parse(narrowed(**vars(job)), f"train {name}", rest)
     job = narrow(args, Job)
-    if job.data.store == chosen.job.data.store and not finished(Path(job.data.store)):
+    if chosen and job.data.store == chosen.job.data.store and not finished(Path(job.data.store)):
         prepare(chosen.source, Path(job.data.store))
     ended = train(job, folder, args.resume)
     early = ", stopped early" if ended.stopped_early else ""
@@ -228,7 +228,13 @@ def do_evaluate(name: str, rest: list[str]) -> None:
         return
     args = parse(Evaluate(), f"evaluate {name}", rest)
     folder = run_folder(name, args.run)
-    evaluated = evaluate_with_bar(load(folder), args.trials, args.seed, args.only)
+    trained = load(folder)
+    if not arm_is_here(trained):
+        scores = evaluate_recordings(trained)
+        save_scores(scores, folder / "scores.json")
+        print_scores(scores)
+        return
+    evaluated = evaluate_with_bar(trained, args.trials, args.seed, args.only)
     save(evaluated, folder)
     print_scores(evaluated.scores)
 
@@ -261,6 +267,11 @@ def do_rollout(name: str, rest: list[str]) -> None:
         told = ", ".join(f"{stream} {error:.4f}" for stream, error in errors.items())
         console.print(f"one step ahead along {args.recording}, RMS error: {told}")
         return
+    if not arm_is_here(trained):
+        raise SakiyomiError(
+            f"{name} moves another robot than the arm that is simulated here; run it along a recording: "
+            f"--recording {recording_of(trained)}"
+        )
     trial = rollout(trained, narrow(args, Closed), folder)
     console.print(f"success: {trial.success_any} (at the last step: {trial.success_last}); {folder / 'rollout.gif'}")
 
@@ -311,8 +322,12 @@ def do_explain(name: str, rest: list[str]) -> None:
     args = parse(Explain(), f"explain {name}", rest)
     folder = run_folder(name, args.run)
     trained = load(folder)
-    trials = evaluate_with_bar(trained, args.trials, only=("untaught",)).trials["untaught"]
-    for path in explain(trained, trials, folder):
+    if arm_is_here(trained):
+        trials = evaluate_with_bar(trained, args.trials, only=("untaught",)).trials["untaught"]
+        pictures = explain(trained, trials, folder)
+    else:
+        pictures = explain_recordings(trained, folder, args.trials)
+    for path in pictures:
         console.print(str(path))
 
 
@@ -343,7 +358,7 @@ def do_serve_page(name: str, rest: list[str]) -> None:
 
 VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
     "demo": (do_demo, "the whole path in some minutes: show, learn, drive, report"),
-    "prepare": (do_prepare, "make or convert the recordings a preset learns from"),
+    "prepare": (do_prepare, "make, convert, record, check, copy or export recordings"),
     "fetch": (do_fetch, "fetch a public set of recordings: " + ", ".join(public_sets())),
     "train": (do_train, "train a preset"),
     "evaluate": (do_evaluate, "score a trained run"),
@@ -366,4 +381,5 @@ def help_text() -> str:
     lines += [f"  {verb:11s} {told}" for verb, (_, told) in VERBS.items()]
     lines += ["", "names:"]
     lines += [f"  {name:15s} {make().description}" for name, make in {**PRESETS, **CONTROLLERS}.items()]
+    lines += ["", f"what prepare reads: {', '.join(FORMATS)}; what else it does: {', '.join(DEEDS)}"]
     return "\n".join([*lines, "", "sakiyomi VERB NAME --help lists the fields."])

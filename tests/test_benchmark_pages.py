@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import imagine_page, latent_docs, motion_page, page, speech_page, surprise_page, text_page
+from benchmarks import bridges_page, imagine_page, latent_docs, motion_page, page, speech_page, surprise_page, text_page
 
 Write = Callable[[Path, Path], None]
 RESULTS, DOCS = Path("benchmarks/results"), Path("docs")
 HOW = ("teach-an-arm.md", "imagine-a-push.md", "steer-a-character.md", "raise-the-alarm.md", "latent-spaces.md")
-HOW += ("words.md", "sounds.md")
+HOW += ("words.md", "sounds.md", "bring-your-own.md")
 PAGES: dict[str, tuple[Write, Write, str]] = {
     "benchmarks.md": (page.write_page, page.write_readme_table, ""),
     "imagine-benchmarks.md": (imagine_page.write_page, imagine_page.write_readme_rows, "imagine"),
@@ -19,6 +19,7 @@ PAGES: dict[str, tuple[Write, Write, str]] = {
     "surprise-benchmarks.md": (surprise_page.write_page, surprise_page.write_readme_rows, "surprise"),
     "latent-benchmarks.md": (latent_docs.write_page, latent_docs.write_readme_rows, "latent"),
     "text-benchmarks.md": (text_page.write_page, text_page.write_readme_rows, "text"),
+    "recordings-benchmarks.md": (bridges_page.write_page, bridges_page.write_readme_rows, "formats"),
     "sound-benchmarks.md": (speech_page.write_page, speech_page.write_readme_rows, "speech"),
 }
 
