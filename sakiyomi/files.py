@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -37,6 +38,29 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def whole_path(out: Path) -> Iterator[Path]:
+    """For what takes long to write, a folder or a file: the neighbour `.unfinished-NAME` this gives is renamed to
+    `out`, where nothing is yet, when all went well, and removed when not; so is what a killed call left there."""
+    unfinished = out.with_name(f".unfinished-{out.name}")
+    remove(unfinished)
+    try:
+        yield unfinished
+        unfinished.rename(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        remove(unfinished)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -8,7 +8,6 @@
 What else is done with recordings (check, record, copy) is in commands_recordings.py.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -39,6 +38,7 @@ from sakiyomi.data.formats.lerobot_write import write_lerobot
 from sakiyomi.data.formats.rerun import write_rerun
 from sakiyomi.data.sources import Source, mocap
 from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.files import whole_path
 from sakiyomi.motion.features import decode
 from sakiyomi.run import console, progress_bar
 from sakiyomi.walk import skeleton_of
@@ -164,14 +164,6 @@ EXPORTS: dict[str, dict[str, Writer]] = {
 }
 
 
-def remove(path: Path) -> None:
-    """Remove a file, or a folder and all that is in it, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def export(kind: str, store: str, out: Path, pictures: str = "") -> None:
     """Write a store in a foreign format, whole or not at all; `pictures` is one of its ways to write them. Raises
     SakiyomiError for a format or a way there is none of, for a store that it cannot hold, and rather than write over
@@ -185,11 +177,6 @@ def export(kind: str, store: str, out: Path, pictures: str = "") -> None:
         raise SakiyomiError(f"{as_url(out)} is a URL; only stores are copied there: sakiyomi prepare copy STORE URL")
     if out.exists():
         raise SakiyomiError(f"{out} exists; name another place with --out, or remove it")
-    unfinished = out.with_name(f".unfinished-{out.name}")  # half an export looks like a small one
-    remove(unfinished)  # of a call that was killed
-    try:
+    with whole_path(out) as unfinished:  # half an export looks like a small one
         ways[pictures or next(iter(ways))](EpisodeStore(store), unfinished)
-        unfinished.rename(out)
-    finally:
-        remove(unfinished)
     console.print(f"{out} is written, {kind} of {store}", markup=False)

@@ -231,6 +231,22 @@ def test_a_repair_never_writes_over_anything(tmp_path: Path) -> None:
     assert contents(store.folder) == before
 
 
+def test_a_repair_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Ctrl-C in the midst of it leaves nothing that looks like a store, and the same call can be made again."""
+    store = write(tmp_path / "store", clean(SEED, episodes=9))
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repair(store, examine(store), tmp_path / "mended", stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    mended = repair(store, examine(store), tmp_path / "mended").store
+    assert len(mended.entries) == 9
+    assert mended.statistics.keys() == store.streams.keys()
+
+
 def test_tolerances_decide(tmp_path: Path) -> None:
     diagnosis, _ = plant("wrong rate", SEED, tmp_path / "store")
     loose = examine(EpisodeStore(tmp_path / "store"), Tolerances(rate=0.9))

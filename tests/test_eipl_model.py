@@ -257,6 +257,18 @@ def test_a_run_goes_along_recordings_and_is_explained(tmp_path: Path, folder: Pa
         import_eipl_model(tmp_path / "0/log/model.pth", tmp_path / "run0", how)
 
 
+def test_an_import_that_was_cut_off_can_be_made_again(folder: Path, tmp_path: Path) -> None:
+    """Where the weights could not be written there is no run, so nothing stands in the way of the next call."""
+    path, how = checkpoint(tmp_path, eipl.lstm(J)), EiplModel(store=str(folder / "data-store"))
+    (tmp_path / "run/weights.safetensors").mkdir(parents=True)
+    with pytest.raises(SakiyomiError, match="could not write"):
+        import_eipl_model(path, tmp_path / "run", how)
+    assert not (tmp_path / "run/job.json").exists()
+    (tmp_path / "run/weights.safetensors").rmdir()
+    import_eipl_model(path, tmp_path / "run", how)
+    assert load(tmp_path / "run").model is not None
+
+
 def test_an_autoencoder_draws(tmp_path: Path, folder: Path) -> None:
     path = checkpoint(tmp_path, eipl.cae("basic", "batch"), {"vmin": 0.1, "vmax": 0.9})
     import_eipl_model(path, tmp_path / "run", EiplModel(store=str(folder / "data-store")))

@@ -22,6 +22,7 @@ from sakiyomi.data.doctor.tails import watched
 from sakiyomi.data.doctor.units import DEGREES, angles
 from sakiyomi.data.episodes import Entry, EpisodeStore, EpisodeWriter, Stream
 from sakiyomi.errors import SakiyomiError
+from sakiyomi.files import whole_path
 
 LONGEST = 3  # frames in a row that are interpolated over
 
@@ -42,7 +43,8 @@ def repair(
     out: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Repaired:
-    """Write the mended episodes into `out`. Raises SakiyomiError when `out` exists, or nothing would be left."""
+    """Write the mended episodes into `out`, all or none. Raises SakiyomiError when `out` exists, or nothing would be
+    left."""
     if out.exists():
         raise SakiyomiError(f"{out} exists; a repair writes a new store: name another folder, or remove it")
     left_out, rates = _left_out(diagnosis), _rates(store, diagnosis)
@@ -58,14 +60,17 @@ def repair(
     everywhere = tuple(f"{name} is now said to have {rate:.4g} Hz" for name, rate in rates.items())
     streams = {name: replace(stream, rate=rates.get(name, stream.rate)) for name, stream in store.streams.items()}
     origin = {**store.origin, "repaired": {"left_out": left_out, "everywhere": list(everywhere)}}
-    writer, done = EpisodeWriter(out, streams, origin), {}
-    for number, entry in enumerate(kept):
-        mended = mend(store, entry, diagnosis)
-        meta: dict[str, Any] = {**entry.meta, **({"repaired": list(mended.told)} if mended.told else {})}
-        writer.add(entry.id, mended.values, mended.times, entry.split, meta)
-        done |= {entry.id: mended.told} if mended.told else {}
-        progress(number + 1, len(kept))
-    return Repaired(writer.finish(), done, left_out, everywhere)
+    done: dict[str, tuple[str, ...]] = {}
+    with whole_path(out) as unfinished:  # half a repair looks like a store that lost the rest
+        writer = EpisodeWriter(unfinished, streams, origin)
+        for number, entry in enumerate(kept):
+            mended = mend(store, entry, diagnosis)
+            meta: dict[str, Any] = {**entry.meta, **({"repaired": list(mended.told)} if mended.told else {})}
+            writer.add(entry.id, mended.values, mended.times, entry.split, meta)
+            done |= {entry.id: mended.told} if mended.told else {}
+            progress(number + 1, len(kept))
+        writer.finish()
+    return Repaired(EpisodeStore(out), done, left_out, everywhere)
 
 
 def _left_out(diagnosis: Diagnosis) -> dict[str, str]:

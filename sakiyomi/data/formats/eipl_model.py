@@ -107,7 +107,6 @@ def import_eipl_model(checkpoint: Path, out: Path, how: EiplModel) -> None:
     job = Job(found.config, data, train=Train(losses=losses))
     if store and limits:
         told.append(judged(Trained(job, model.eval(), normalizer, limits), store))
-    save_job(job, out)
     normalizer.save(out / "normalizer.json")
     if limits:
         limits.save(out / "limits.json")
@@ -115,8 +114,8 @@ def import_eipl_model(checkpoint: Path, out: Path, how: EiplModel) -> None:
     write_atomic(out / "imported.json", json.dumps(facts, indent=2, default=str).encode())
     optimizer = torch.optim.Adam(model.parameters())
     save_checkpoint(out / "last.safetensors", model, optimizer, found.config, Counters().as_dict())
-    # Last: without weights a folder is no run yet.
     save_weights(out / "weights.safetensors", model, found.config, {"step": 0, "from": "EIPL"})
+    save_job(job, out)  # last: without it a folder is no run yet, and a call that was killed may be made again
     for line in told:
         console.print(line, markup=False)
 
