@@ -322,7 +322,8 @@ def _differing(
     bad = tuple(ids[at] for at in order if abs(off[at]) > limit)
     if bad:
         factor = float(np.exp(off[order[0]]))
-        told = f"{what} of {name} is up to {factor:.2f} times the usual one, in {listed(bad)}"
+        far = "as much as" if factor > 1 else "as little as"
+        told = f"{what} of {name} is {far} {factor:.2f} times the usual one, in {listed(bad)}"
         threshold = float(np.exp(np.copysign(limit, off[order[0]])))
         return [Finding(kind, "problem", told, factor, "times", threshold, bad, name, (), (0,))]
     if len(values) >= tolerances.enough:
