@@ -124,7 +124,9 @@ def unroll_is_stepping(model: SequenceModel, noise: Tensor | None = None) -> Non
         predictions, state = run()
         outputs = {**predictions, **{f"state {name}": value for name, value in state.items()}}
         torch.manual_seed(1)
-        total = torch.stack([(value * torch.randn_like(value)).mean() for value in outputs.values()]).sum()
+        # Not randn_like: it fills in the order in which the values lie in memory, which is the model's own business.
+        drawn_weights = [torch.randn(value.shape, dtype=value.dtype) for value in outputs.values()]
+        total = torch.stack([(v * w).mean() for v, w in zip(outputs.values(), drawn_weights, strict=True)]).sum()
         wanted = [*(value for value in observations.values() if value.requires_grad), *model.parameters()]
         results.append((outputs, torch.autograd.grad(total, wanted, materialize_grads=True)))
     (unrolled, unrolled_gradients), (steps, step_gradients) = results

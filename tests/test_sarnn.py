@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.published_sarnn import example, gradient, our_losses, published_losses, sides
 from sakiyomi.data.windows import Batch
 from sakiyomi.models import SARNN
 from sakiyomi.schedules import Progress, progress_at
@@ -130,6 +131,35 @@ def test_a_learned_temperature_begins_at_1_and_learns(model: SARNN) -> None:
     learned = SARNN(replace(SMALL, temperature=None))
     assert learned.spatial_softmax.temperature.item() == 1
     assert "spatial_softmax" in reached(learned, learned.loss(batch_for(learned), at(0))["joints"])
+
+
+def test_the_loss_is_that_of_the_published_loop() -> None:
+    """And its gradient; the ways the benchmark times all run."""
+    measured = sides(quick=True)
+    assert all(gap < 1e-4 for gap in measured.agree().values()), measured.agree()
+    for name, way in measured.ways.items():
+        gradient = way()
+        assert isinstance(gradient, Tensor), name
+        assert gradient.isfinite().all(), name
+        assert gradient.any(), name
+
+
+def test_the_gradient_is_the_published_one_at_the_published_temperature() -> None:
+    """In float64: so cold a softmax turns float32's last digit into another gradient, however it is found."""
+    torch.manual_seed(0)
+    model = SARNN(SARNN.Config(height=16, width=16)).double()
+    batch = example(model, 2, 6, torch.float64)
+    theirs, ours = (gradient(model, way(model, batch), batch.mask) for way in (published_losses, our_losses))
+    assert model.config.temperature == 1e-4
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9 * float(theirs.abs().max()))
+
+
+def test_half_precision_changes_the_picture_loss_little(model: SARNN) -> None:
+    batch = batch_for(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.loss(batch, at(0))
+    for name, loss in model.loss(batch, at(0)).items():
+        torch.testing.assert_close(half[name].float(), loss, atol=0.02, rtol=0.02)
 
 
 def test_attention_follows_what_moves(model: SARNN) -> None:

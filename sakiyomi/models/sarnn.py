@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sakiyomi.data.windows import Batch
+from sakiyomi.layers.chunks import convolved, in_chunks, in_parts
 from sakiyomi.layers.spatial import InverseSpatialSoftmax, SpatialSoftmax
 from sakiyomi.models.base import SequenceModel, State, Streams, expect, one_step, squared_error
 from sakiyomi.schedules import Progress
@@ -111,8 +112,8 @@ class SARNN(SequenceModel):
         images, joints = observations["image"], observations["joints"]
         b, t = images.shape[:2]
         state = self.initial(b) if state is None else state
-        frames = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
-        attention = self.spatial_softmax(self.position_encoder(frames)).unflatten(0, (b, t))
+        found = [self._find(frames) for frames in in_parts(images.flatten(0, 1))]
+        attention = torch.cat(found).unflatten(0, (b, t))
         read = torch.cat((attention.flatten(2), joints), -1)
         hidden, (h, cell) = self.lstm(read, (state["h"][None], state["c"][None]))
         predictions = {
@@ -122,21 +123,34 @@ class SARNN(SequenceModel):
         }
         return predictions, {"h": h[0], "c": cell[0]}
 
+    def _find(self, images: Tensor) -> Tensor:
+        """Frames [N, 3, H, W] -> where it looks, [N, K, 2]."""
+        images = images.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+        return self.spatial_softmax(convolved(self.position_encoder, images, keep=False))
+
     def _decode(self, images: Tensor, points: Tensor) -> Tensor:
         """Frames [N, 3, H, W] and points [N, K, 2] -> next frames [N, 3, H, W]."""
         images = images.contiguous(memory_format=torch.channels_last)
-        return self.decoder(self.heatmap(points) * self.image_encoder(images))
+        return convolved(self.decoder, convolved(self.image_encoder, images) * self.heatmap(points))
+
+    def _errors(self, points: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error of each decoded frame, [N]."""
+        return (self._decode(images, points) - targets).square().flatten(1).mean(1)
 
     def _image_loss(self, batch: Batch, points: Tensor, progress: Progress) -> Tensor:
         """[B, T]; with a fraction, 0 on the steps left out and scaled up on the others: the same on average."""
-        images, targets = batch.inputs["image"], batch.targets["image"]
-        b, t = images.shape[:2]
+        b, t = batch.mask.shape
+        branch = (self.image_encoder, self.decoder)
+        codes, *given = (
+            values.flatten(0, 1) for values in (points, batch.inputs["image"], batch.targets["image"], batch.mask)
+        )
         chosen = max(1, round(b * t * self.config.image_loss_fraction))
         if not progress.training or chosen == b * t:
-            return squared_error(self._decode(images.flatten(0, 1), points.flatten(0, 1)).unflatten(0, (b, t)), targets)
-        picks = torch.randperm(b * t, generator=progress.generator, device=images.device)[:chosen]
-        decoded = self._decode(images.flatten(0, 1)[picks], points.flatten(0, 1)[picks])
-        errors = squared_error(decoded[:, None], targets.flatten(0, 1)[picks][:, None])[:, 0]
+            *given, mask = given
+            return in_chunks(self._errors, branch, codes, tuple(given), mask).unflatten(0, (b, t))
+        picks = torch.randperm(b * t, generator=progress.generator, device=points.device)[:chosen]
+        *given, mask = (values[picks] for values in given)
+        errors = in_chunks(self._errors, branch, codes[picks], tuple(given), mask)
         return errors.new_zeros(b * t).index_put((picks,), errors * (b * t / chosen)).unflatten(0, (b, t))
 
 

@@ -1,0 +1,167 @@
+"""Frames without a memory, a few at a time: on a CPU what one layer writes is still in the cache when the next one
+reads it, and no layer's output of a whole batch has to be kept.
+
+Two pieces, equal to the plain computation in values and gradients; benchmarks/published_sarnn.py measures what they
+bring. Both can be differentiated once. On other devices they are the plain computation, which a GPU likes better, and
+so does torch.compile, which cannot see through them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+FRAMES = 20  # at once: 10 to 30 are about as good; with 50 the cache no longer helps, and memory rises
+
+
+def in_parts(frames: Tensor) -> tuple[Tensor, ...]:
+    """Frames [N, ...], a few at a time on a CPU."""
+    return (frames,) if _at_once(frames) else frames.split(FRAMES)
+
+
+def _at_once(frames: Tensor) -> bool:
+    """Whether all of them are computed together, plainly."""
+    return frames.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+_backward = torch.ops.aten.convolution_backward
+_PLAIN = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)  # stride 1, no padding, dilation 1, not transposed, one group
+
+
+def convolved(layers: nn.Sequential, frames: Tensor, keep: bool = True) -> Tensor:
+    """What `layers`, pairs of a 3x3 convolution (all plain or all transposed; stride 1, no padding) and a LeakyReLU,
+    make of frames [N, C, H, W]. Without `keep` what the layers in between make is not kept for the gradient, but made
+    again."""
+    if _at_once(frames) or not torch.is_grad_enabled():
+        return layers(frames)
+    convolutions = [layer for layer in layers if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))]
+    slopes = tuple(layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU))
+    given = [frames, *(value for layer in convolutions for value in (layer.weight, layer.bias))]
+    if torch.is_autocast_enabled("cpu"):  # here, where autograd sees it: the Function then works in one precision
+        given = [value.to(torch.get_autocast_dtype("cpu")) for value in given]
+    return _Convolved.apply(keep, isinstance(convolutions[0], nn.ConvTranspose2d), slopes, *given)
+
+
+class _Convolved(Function):
+    """Does by hand what autograd does, so that maps need not be kept, and so that the gradient of a transposed
+    convolution's weights can be taken as that of the plain one: the same numbers, in two thirds of the time (float32)
+    or in a third (bfloat16). With the chunks a step takes 0.6 to 0.7 of the time of one call for all frames."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, keep: bool, transposed: bool, slopes: tuple[float, ...], frames: Tensor, *weights: Tensor
+    ) -> Tensor:
+        maps = _maps(frames, weights, transposed, slopes)
+        ctx.transposed, ctx.slopes = transposed, slopes
+        ctx.save_for_backward(*weights, *(maps if keep else (frames, maps[-1])))
+        return maps[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        transposed, slopes, count = ctx.transposed, ctx.slopes, 2 * len(ctx.slopes)
+        weights, maps = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        if len(maps) <= len(slopes):
+            maps = [*_maps(maps[0], weights[:-2], transposed, slopes[:-1]), maps[-1]]
+        found: list[Tensor] = []
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        for number in reversed(range(len(slopes))):
+            weight, read = weights[2 * number], maps[number]
+            gradient = torch.ops.aten.leaky_relu_backward(gradient, maps[number + 1], slopes[number], True)
+            large, small = (gradient, read) if transposed else (read, gradient)
+            found = [_of_weight(large, small, weight), gradient.sum((0, 2, 3)), *found]
+            if transposed:
+                gradient = functional.conv2d(gradient, weight)
+            elif number or ctx.needs_input_grad[3]:
+                gradient = _backward(gradient, read, weight, None, *_PLAIN, [True, False, False])[0]
+        return None, None, None, gradient if ctx.needs_input_grad[3] else None, *found
+
+
+def _of_weight(large: Tensor, small: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of the weights [S, L, 3, 3] between maps [N, L, H + 2, W + 2] and [N, S, H, W]."""
+    if len(weight) >= 8:
+        return _backward(small, large, weight, None, *_PLAIN, [False, True, False])[1]
+    # Kernels write channels by the dozen: with few of them to write, the other way round takes two thirds of the time.
+    turned = weight.transpose(0, 1)
+    around = functional.pad(small, (2, 2, 2, 2))
+    return _backward(large, around, turned, None, *_PLAIN, [False, True, False])[1].transpose(0, 1).flip(2, 3)
+
+
+def _maps(frames: Tensor, weights: tuple[Tensor, ...], transposed: bool, slopes: tuple[float, ...]) -> list[Tensor]:
+    """The frames, and what one layer after the other makes of them."""
+    convolve = functional.conv_transpose2d if transposed else functional.conv2d
+    maps = [frames]
+    for weight, bias, slope in zip(weights[::2], weights[1::2], slopes, strict=True):
+        maps.append(functional.leaky_relu_(convolve(maps[-1], weight, bias), slope))
+    return maps
+
+
+Errors = Callable[..., Tensor]
+
+
+def in_chunks(
+    errors: Errors, modules: Iterable[nn.Module], codes: Tensor, given: tuple[Tensor, ...], mask: Tensor
+) -> Tensor:
+    """`errors(codes, *given)`, one number for each of N frames, [N]; every frame is for itself. Gradients reach `codes`
+    and the parameters of `modules`, not `given`.
+
+    On a CPU gradients are found together with the errors, chunk by chunk, for the sum of those errors whose `mask` [N]
+    is 1: a loss that is a multiple of this sum, as in training, only has to scale them, and nothing is kept. For any
+    other loss they are found again."""
+    if _at_once(codes):
+        return errors(codes, *given)
+    if not torch.is_grad_enabled():
+        return torch.cat([errors(*part) for part in _chunks(codes, *given)])
+    parameters = [value for module in modules for value in module.parameters() if value.requires_grad]
+    return _InChunks.apply(errors, mask, codes, len(given), *given, *parameters)
+
+
+class _InChunks(Function):
+    @staticmethod
+    def forward(ctx: Any, errors: Errors, mask: Tensor, codes: Tensor, count: int, *rest: Tensor) -> Tensor:
+        ctx.errors, ctx.count = errors, count
+        ctx.autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        values, ctx.gradients = _gradients(errors, mask, codes, rest[:count], rest[count:])
+        ctx.save_for_backward(mask, codes, *rest)
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        mask, codes, *rest = ctx.saved_tensors
+        given, parameters = rest[: ctx.count], rest[ctx.count :]
+        mask = mask.to(gradient.dtype)
+        one = mask.argmax()
+        scale = gradient[one] / mask[one]
+        if torch.equal(gradient, scale * mask):
+            found = [value * scale for value in ctx.gradients]
+        else:
+            with torch.autocast("cpu", ctx.autocast[1], ctx.autocast[0]):
+                found = _gradients(ctx.errors, gradient, codes, given, parameters)[1]
+        return None, None, found[0], None, *(None for _ in given), *found[1:]
+
+
+def _gradients(
+    errors: Errors, weights: Tensor, codes: Tensor, given: Iterable[Tensor], parameters: Iterable[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """The errors [N], and the gradients of their weighted sum: of the codes, and of each parameter."""
+    parameters = tuple(parameters)
+    values, of_codes, sums = [], [], [torch.zeros_like(parameter) for parameter in parameters]
+    for part, weight in zip(_chunks(codes.detach(), *given), weights.split(FRAMES), strict=True):
+        with torch.enable_grad():
+            read = part[0].requires_grad_()
+            value = errors(read, *part[1:])
+            of_code, *found = torch.autograd.grad(value, (read, *parameters), weight.to(value.dtype))
+        for total, one in zip(sums, found, strict=True):
+            total += one
+        values.append(value.detach())
+        of_codes.append(of_code)
+    return torch.cat(values), [torch.cat(of_codes), *sums]
+
+
+def _chunks(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(FRAMES) for tensor in tensors), strict=True)
