@@ -7,12 +7,15 @@ import pytest
 import torch
 from imagining import awake, tiny
 from torch import Tensor, distributions, nn
+from torch.nn import functional
 
+from benchmarks import published_svg
 from benchmarks.published_svg import published_loss
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
+from sakiyomi.layers.frames import _pooled, _split
 from sakiyomi.models import SVG
-from sakiyomi.models.svg import Gaussian, _split
+from sakiyomi.models.svg import Gaussian
 from sakiyomi.schedules import Progress, progress_at
 
 B, T = 2, 6
@@ -135,19 +138,35 @@ def test_convolutions_begin_small_and_norms_near_1() -> None:
 
 
 @pytest.mark.parametrize("sources", [1, 2, 5])
-@pytest.mark.parametrize(
-    "convolution", [nn.Conv2d(7, 4, 3, padding=1), nn.ConvTranspose2d(7, 4, 4, 2, 1)], ids=["plain", "transposed"]
-)
-def test_a_convolution_in_two_parts_is_that_of_both_beside_each_other(
-    convolution: nn.Conv2d | nn.ConvTranspose2d, sources: int
-) -> None:
+@pytest.mark.parametrize("kind", ["plain", "transposed"])
+def test_a_convolution_in_two_parts_is_that_of_both_beside_each_other(kind: str, sources: int) -> None:
+    """Frames of double the sides for the plain one; gradients, too."""
     sequences, steps = 3, 5
-    frames = torch.randn(sequences, steps, 4, 6, 8)
-    skip = torch.randn(sequences, sources, 3, 6, 8)
-    beside = skip[:, [min(t, sources - 1) for t in range(steps)]]  # the last source serves all later steps
-    wanted = convolution(torch.cat((frames, beside), 2).flatten(0, 1))
-    found = _split(convolution, frames.flatten(0, 1), skip.flatten(0, 1), steps)
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    convolution = nn.Conv2d(7, 4, 3, padding=1) if kind == "plain" else nn.ConvTranspose2d(7, 4, 4, 2, 1)
+    convolution, norm = convolution.double(), nn.BatchNorm2d(4).double()
+    frames = torch.randn(steps, sequences, 4, 3, 4, dtype=torch.float64, requires_grad=True)
+    sides = (6, 8) if kind == "plain" else (3, 4)
+    skip = torch.randn(sources, sequences, 3, *sides, dtype=torch.float64, requires_grad=True)
+    beside = skip[[min(t, sources - 1) for t in range(steps)]]  # the last source serves all later steps
+    large = torch.cat([functional.interpolate(functional.leaky_relu(norm(step), 0.2), sides) for step in frames])
+    wanted = convolution(torch.cat((large, beside.flatten(0, 1)), 1))
+    found = _split(convolution, frames.flatten(0, 1), skip.flatten(0, 1), steps, norm, steps)
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn_like(wanted)
+    of = (frames, skip, *convolution.parameters(), *norm.parameters())
+    slopes = [torch.autograd.grad((way * weights).sum(), of) for way in (found, wanted)]
+    torch.testing.assert_close(*slopes)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kept", [None, 0, 2, 5])
+def test_pooling_keeps_the_skips_that_are_wanted(kept: int | None, layout: torch.memory_format) -> None:
+    frames = torch.randn(5, 3, 4, 6, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    found, wanted = _pooled(frames, kept), (functional.max_pool2d(frames, 2), frames[:kept])
+    torch.testing.assert_close(found, wanted)
+    weights = [torch.randn_like(each) for each in wanted]
+    slopes = [torch.autograd.grad(way, frames, weights) for way in (found, wanted)]
+    torch.testing.assert_close(*slopes)
 
 
 # --- the loss
@@ -167,6 +186,67 @@ def test_the_loss_is_the_published_one(network: str, last_frame_skip: bool) -> N
     (ours, our_gradients), (theirs, their_gradients) = found
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(our_gradients, their_gradients, atol=1e-5, rtol=1e-5)
+
+
+@networks
+@skips
+def test_with_statistics_of_steps_training_is_the_published_loop(network: str, last_frame_skip: bool) -> None:
+    """In training mode, where statistics of all frames give another loss. The loop encodes each frame twice but the
+    first and the last, and moves its running statistics as often; ours move once a frame."""
+    torch.manual_seed(0)
+    model = SVG(tiny(**SIDES, network=network, last_frame_skip=last_frame_skip, statistics="step")).double().train()
+    assert model.config.statistics == "step"
+    batch = in_float64(a_batch(model))
+    noise = torch.randn(B, T, 3, generator=at().generator)
+    weights, found = list(model.parameters()), []
+    for losses in (model.loss(batch, at()), published_loss(model, batch, noise)):
+        total = (losses["image"] * torch.arange(1, T + 1)).sum() + losses["kl"].sum()
+        found.append(({k: v.double() for k, v in losses.items()}, torch.autograd.grad(total, weights)))
+    (ours, our_gradients), (theirs, their_gradients) = found
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(our_gradients, their_gradients, atol=1e-5, rtol=1e-5)
+    torch.manual_seed(0)
+    other = SVG(tiny(**SIDES, network=network, last_frame_skip=last_frame_skip)).double().train()
+    assert (other.loss(batch, at())["image"] - theirs["image"]).abs().max() > 1e-4
+
+
+def test_with_statistics_of_steps_each_frame_counts_once() -> None:
+    model = SVG(tiny(**SIDES, statistics="step")).train()
+    for forced in (True, False):
+        before = {name: int(n) for name, n in model.named_buffers() if "num_batches" in name}
+        model.loss(a_batch(model), at(forced))
+        moved = {name: int(n) - before[name] for name, n in model.named_buffers() if "num_batches" in name}
+        own = 0 if forced else T - model.past  # of its own predictions, encoded beside the true ones
+        assert {n for name, n in moved.items() if "encoder" in name} == {T + 1 + own}
+        assert {n for name, n in moved.items() if "decoder" in name} == {T}
+
+
+def test_in_evaluation_statistics_change_nothing() -> None:
+    model = small()
+    other = SVG(replace(model.config, statistics="step")).eval()
+    other.load_state_dict(model.state_dict())
+    batch = a_batch(model)
+    torch.testing.assert_close(model.loss(batch, at()), other.loss(batch, at()), atol=0, rtol=0)
+
+
+def test_bfloat16_trains_on_nearly_the_same_loss() -> None:
+    torch.manual_seed(0)
+    model = SVG(tiny(**SIDES, network="vgg", statistics="step")).train()
+    batch = a_batch(model)
+    exact = model.loss(batch, at())["image"]
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.loss(batch, at())["image"]
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough.float(), exact, atol=0, rtol=0.02)
+
+
+def test_the_published_way_and_ours_agree() -> None:
+    """What the benchmark asks before it measures."""
+    sides = published_svg.sides(quick=True)
+    assert next(iter(sides.ways)) == "published"
+    assert max(sides.agree().values()) < 1e-4
+    for work in sides.ways.values():
+        work()
 
 
 def gaussians(*shape: int) -> tuple[Gaussian, Gaussian]:
@@ -408,6 +488,8 @@ def test_what_it_cannot_be_built_for_is_named() -> None:
             SVG(tiny(**sides))
     with pytest.raises(SakiyomiError, match="did you mean 'dcgan'"):
         SVG(tiny(network="dcgann"))
+    with pytest.raises(SakiyomiError, match="did you mean 'frames'"):
+        SVG(tiny(statistics="frame"))
 
 
 def test_windows_without_anything_to_imagine_are_named() -> None:

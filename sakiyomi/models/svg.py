@@ -4,25 +4,27 @@ a Learned Prior", ICML 2018; with the action and the place of the hand as condit
 Reads some frames and then imagines the next ones. What of the future cannot be known is a latent z of each step: in
 training a posterior that sees the next frame says what z was, and a prior learns to say what it may be. Encoder and
 decoder have no memory and run over all B*T frames at once, each frame encoded once; three small LSTMs have it all.
+Inside, frames are ordered by time: [T * B, ...], so that a time step is one piece of memory.
 
     sakiyomi train push-small --model.latent 10 --model.prior fixed
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError, unknown
+from sakiyomi.layers.frames import DCGANDecoder, DCGANEncoder, VGGDecoder, VGGEncoder
 from sakiyomi.layers.gaussian import Gaussian
 from sakiyomi.models.base import SequenceModel, State, Streams, expect, squared_error
 from sakiyomi.schedules import Progress
 
 Memory = tuple[Tensor, Tensor]  # h and c of an LSTM, [B, layers, hidden]
+NETWORKS = {"vgg": (VGGEncoder, VGGDecoder), "dcgan": (DCGANEncoder, DCGANDecoder)}
+STATISTICS = ("frames", "step")
 
 
 class SVG(SequenceModel):
@@ -63,6 +65,9 @@ class SVG(SequenceModel):
         """Frames it is shown before it imagines."""
         last_frame_skip: bool = False
         """The decoder's skip connections come from the latest frame, not from the last true one."""
+        statistics: Literal["frames", "step"] = "frames"
+        """What BatchNorm takes mean and variance of in training: all frames of a batch, or those of one time step, as
+        the published loop over time does."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -70,6 +75,8 @@ class SVG(SequenceModel):
             raise SakiyomiError(f"the sides of SVG's pictures are multiples of 16, got {config.height}x{config.width}")
         if config.network not in NETWORKS:
             raise unknown("network", config.network, NETWORKS)
+        if config.statistics not in STATISTICS:
+            raise unknown("statistics", config.statistics, STATISTICS)
         self.config, self.past, self.noise = config, config.past, (2, config.latent)
         conditions = {"action": (config.action,), "position": (config.position,)}
         self.conditions = tuple(name for name, (width,) in conditions.items() if width)
@@ -148,7 +155,7 @@ class SVG(SequenceModel):
         z = prior.sample(comes).flatten(0, 1)[:, None]
         h, c = (torch.stack(part, 1).flatten(0, 1) for part in zip(*memories, strict=True))
         expected, (h, c) = self.predictor(read.flatten(0, 1)[:, None], z, (h, c))
-        pictures = self.decoder(expected[:, 0], skips).unflatten(0, (b, t))
+        pictures = self._decode(expected[:, 0].unflatten(0, (b, t)), skips)
         end = {
             **_named("posterior", posterior),
             **prior_state,
@@ -157,7 +164,7 @@ class SVG(SequenceModel):
             "read": read[:, -1],
             "image": pictures[:, -1],
             "seen": torch.ones_like(state["seen"]),
-            **{f"skip{i}": skip.unflatten(0, (b, t))[:, -1] for i, skip in enumerate(skips)},
+            **{f"skip{i}": skip[-b:] for i, skip in enumerate(skips)},
         }
         return {"image": pictures}, end
 
@@ -172,7 +179,7 @@ class SVG(SequenceModel):
         z = prior.sample(None if noise is None else noise[:, None, 1])
         before = _lstm(state, "after")
         expected, after = self.predictor(read[:, None], z, before)
-        image = self.decoder(expected[:, 0], skips)
+        image = self._decode(expected, skips)[:, 0]
         changed = {**prior_state, **_named("before", before), **_named("after", after), "read": read, "image": image}
         return {"image": image}, {**state, **changed}
 
@@ -186,25 +193,23 @@ class SVG(SequenceModel):
             raise SakiyomiError(
                 f"windows of {t} steps leave nothing to imagine after {past} frames; --data.steps: {past} or more"
             )
-        encoded, skips = self._encode(images)
+        known = t if progress.forced else past  # true frames that it reads
+        sources = known if self.config.last_frame_skip else past  # frames that give skips
+        encoded, skips = self._encode(images, b * sources)
         posterior, _ = self.posterior(encoded[:, 1:])
         noise = torch.randn(posterior.mean.shape, generator=progress.generator, device=images.device)
         z = posterior.sample(noise)
         conditions = [batch.inputs[name] for name in self.conditions]
 
         # In parallel as far as true frames go: all the way when teacher-forced.
-        known = t if progress.forced else past
         read = torch.cat((encoded[:, :known], *(c[:, :known] for c in conditions)), -1)
         prior, prior_state = self._prior(encoded[:, :known], {})
         priors = [prior]
         expected, memory = self.predictor(read, z[:, :known])
-        sources = known if self.config.last_frame_skip else past  # frames that give skips
-        skips = [skip.unflatten(0, (b, t + 1))[:, :sources] for skip in skips]
-        decoded = self.decoder(expected.flatten(0, 1), [skip.flatten(0, 1) for skip in skips], known)
-        pictures = [decoded.unflatten(0, (b, known))]
+        pictures = [self._decode(expected, skips)]
 
         # Then on its own predictions, one step at a time.
-        skips = [skip[:, -1] for skip in skips]
+        skips = [skip[-b:] for skip in skips]
         for i in range(known, t):
             own, latest = self._encode(pictures[-1][:, -1:])
             skips = latest if self.config.last_frame_skip else skips
@@ -212,17 +217,29 @@ class SVG(SequenceModel):
             priors.append(prior)
             read = torch.cat((own, *(c[:, i : i + 1] for c in conditions)), -1)
             expected, memory = self.predictor(read, z[:, i : i + 1], memory)
-            pictures.append(self.decoder(expected[:, 0], skips)[:, None])
+            pictures.append(self._decode(expected, skips))
         return {
             "image": squared_error(torch.cat(pictures, 1), batch.targets["image"]),
             "kl": posterior.divergence(_joined(priors)),
         }
 
-    def _encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[B, T, 3, H, W] -> encodings [B, T, g] and skips, each [B * T, ...]."""
-        frames = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        encoded, skips = self.encoder(frames)
-        return encoded.unflatten(0, images.shape[:2]), skips
+    def _encode(self, images: Tensor, kept: int | None = None) -> tuple[Tensor, list[Tensor]]:
+        """[B, T, 3, H, W] -> encodings [B, T, g] and skips, each [T * B, ...], or the first `kept` of them."""
+        b, t = images.shape[:2]
+        frames = images.transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        encoded, skips = self.encoder(frames, self._groups(t), kept)
+        return encoded.unflatten(0, (t, b)).transpose(0, 1), skips
+
+    def _decode(self, encoded: Tensor, skips: list[Tensor]) -> Tensor:
+        """[B, T, g] and skips [sources * B, ...] -> [B, T, 3, H, W]. Step t takes the skips of source t, or of the last
+        one where there are fewer."""
+        b, t = encoded.shape[:2]
+        frames = self.decoder(encoded.transpose(0, 1).flatten(0, 1), skips, t, self._groups(t))
+        return frames.unflatten(0, (t, b)).transpose(0, 1).contiguous()  # as the frames lie that it is compared with
+
+    def _groups(self, steps: int) -> int:
+        """In how many parts, one after the other in time, the frames have statistics of their own."""
+        return steps if self.config.statistics == "step" else 1
 
     def _prior(self, encoded: Tensor, state: State) -> tuple[Gaussian, State]:
         """What z may be at each step [B, T, Z], and the prior's memory afterwards."""
@@ -260,151 +277,6 @@ class Predictor(nn.Module):
     def forward(self, read: Tensor, z: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         hidden, memory = _scan(self.lstm, self.embed(torch.cat((read, z), -1)), memory)
         return torch.tanh(self.out(hidden)), memory
-
-
-class VGGEncoder(nn.Module):
-    """Frames [N, 3, H, W] -> encodings [N, g] in -1..1 and four skips, of every scale."""
-
-    def __init__(self, channels: int, encoding: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        c = channels
-        self.skips = ((c, 1), (2 * c, 2), (4 * c, 4), (8 * c, 8))  # channels, and how much smaller than the picture
-        self.blocks = nn.ModuleList(
-            [
-                nn.Sequential(*_vgg(3, c), *_vgg(c, c)),
-                nn.Sequential(*_vgg(c, 2 * c), *_vgg(2 * c, 2 * c)),
-                nn.Sequential(*_vgg(2 * c, 4 * c), *_vgg(4 * c, 4 * c), *_vgg(4 * c, 4 * c)),
-                nn.Sequential(*_vgg(4 * c, 8 * c), *_vgg(8 * c, 8 * c), *_vgg(8 * c, 8 * c)),
-            ]
-        )
-        self.last = nn.Sequential(nn.Conv2d(8 * c, encoding, grid), nn.BatchNorm2d(encoding), nn.Tanh())
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
-        skips = []
-        for block in self.blocks:
-            skips.append(block(frames))
-            frames = functional.max_pool2d(skips[-1], 2)
-        return self.last(frames).flatten(1), skips
-
-
-class VGGDecoder(nn.Module):
-    """Encodings [B * steps, g] and skips [B * sources, ...] -> frames [B * steps, 3, H, W] in 0..1. Step t of a
-    sequence takes the skips of source t, or of the last one where there are fewer."""
-
-    def __init__(self, channels: int, encoding: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        c = channels
-        self.first = nn.Sequential(
-            nn.ConvTranspose2d(encoding, 8 * c, grid), nn.BatchNorm2d(8 * c), nn.LeakyReLU(0.2, inplace=True)
-        )
-        self.joins = nn.ModuleList(
-            [
-                Join(nn.Conv2d(16 * c, 8 * c, 3, padding=1)),
-                Join(nn.Conv2d(8 * c, 4 * c, 3, padding=1)),
-                Join(nn.Conv2d(4 * c, 2 * c, 3, padding=1)),
-                Join(nn.Conv2d(2 * c, c, 3, padding=1)),
-            ]
-        )
-        self.blocks = nn.ModuleList(
-            [
-                nn.Sequential(*_vgg(8 * c, 8 * c), *_vgg(8 * c, 4 * c)),
-                nn.Sequential(*_vgg(4 * c, 4 * c), *_vgg(4 * c, 2 * c)),
-                nn.Sequential(*_vgg(2 * c, c)),
-                nn.Sequential(nn.ConvTranspose2d(c, 3, 3, padding=1), nn.Sigmoid()),
-            ]
-        )
-
-    def forward(self, encoded: Tensor, skips: list[Tensor], steps: int = 1) -> Tensor:
-        frames = self.first(encoded[:, :, None, None])
-        for join, block, skip in zip(self.joins, self.blocks, reversed(skips), strict=True):
-            frames = block(join(functional.interpolate(frames, scale_factor=2.0), skip, steps))
-        return frames
-
-
-class DCGANEncoder(nn.Module):
-    """As VGGEncoder; strided convolutions in place of blocks and pooling (Radford et al. 2016)."""
-
-    def __init__(self, channels: int, encoding: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        c = channels
-        self.skips = ((c, 2), (2 * c, 4), (4 * c, 8), (8 * c, 16))
-        widths = pairwise((3, c, 2 * c, 4 * c, 8 * c))
-        self.blocks = nn.ModuleList([_normed(nn.Conv2d(a, b, 4, 2, 1), b) for a, b in widths])
-        self.last = nn.Sequential(nn.Conv2d(8 * c, encoding, grid), nn.BatchNorm2d(encoding), nn.Tanh())
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
-        skips = []
-        for block in self.blocks:
-            frames = block(frames)
-            skips.append(frames)
-        return self.last(frames).flatten(1), skips
-
-
-class DCGANDecoder(nn.Module):
-    """As VGGDecoder; strided transposed convolutions in place of upsampling and blocks."""
-
-    def __init__(self, channels: int, encoding: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        c = channels
-        self.first = _normed(nn.ConvTranspose2d(encoding, 8 * c, grid), 8 * c)
-        self.joins = nn.ModuleList(
-            [
-                Join(nn.ConvTranspose2d(16 * c, 4 * c, 4, 2, 1)),
-                Join(nn.ConvTranspose2d(8 * c, 2 * c, 4, 2, 1)),
-                Join(nn.ConvTranspose2d(4 * c, c, 4, 2, 1)),
-            ]
-        )
-        self.last = nn.ConvTranspose2d(2 * c, 3, 4, 2, 1)
-
-    def forward(self, encoded: Tensor, skips: list[Tensor], steps: int = 1) -> Tensor:
-        frames = self.first(encoded[:, :, None, None])
-        for join, skip in zip(self.joins, reversed(skips[1:]), strict=True):
-            frames = join(frames, skip, steps)
-        return torch.sigmoid(_split(self.last, frames, skips[0], steps))
-
-
-class Join(nn.Module):
-    """A convolution of [frames, skip], normalised."""
-
-    def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d) -> None:
-        super().__init__()
-        self.convolution = convolution
-        self.norm = nn.BatchNorm2d(convolution.out_channels)
-
-    def forward(self, frames: Tensor, skip: Tensor, steps: int = 1) -> Tensor:
-        return functional.leaky_relu(self.norm(_split(self.convolution, frames, skip, steps)), 0.2, inplace=True)
-
-
-def _split(convolution: nn.Conv2d | nn.ConvTranspose2d, frames: Tensor, skip: Tensor, steps: int) -> Tensor:
-    """The convolution of frames [B * steps, C, ...] beside their skips [B * sources, S, ...]. It is linear, and so the
-    skips' part is computed once for all steps that share one."""
-    c, weight = frames.shape[1], convolution.weight
-    if isinstance(convolution, nn.Conv2d):
-        of_frames = functional.conv2d(frames, weight[:, :c], convolution.bias, padding=convolution.padding)
-        of_skip = functional.conv2d(skip, weight[:, c:], padding=convolution.padding)
-    else:
-        stride, padding = convolution.stride, convolution.padding
-        of_frames = functional.conv_transpose2d(frames, weight[:c], convolution.bias, stride, padding)  # pyright: ignore[reportArgumentType]
-        of_skip = functional.conv_transpose2d(skip, weight[c:], None, stride, padding)  # pyright: ignore[reportArgumentType]
-    if len(of_frames) == len(of_skip):
-        return of_frames + of_skip
-    # Channels last, so that nothing below copies more than it must.
-    of_frames, of_skip = of_frames.permute(0, 2, 3, 1), of_skip.permute(0, 2, 3, 1)
-    sequences = len(of_frames) // steps
-    own = of_skip.unflatten(0, (sequences, -1))
-    last = own[:, -1:].expand(-1, steps - own.shape[1], -1, -1, -1)
-    return (of_frames + torch.cat((own, last), 1).flatten(0, 1)).permute(0, 3, 1, 2)
-
-
-NETWORKS = {"vgg": (VGGEncoder, VGGDecoder), "dcgan": (DCGANEncoder, DCGANDecoder)}
-
-
-def _vgg(read: int, out: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(read, out, 3, padding=1), nn.BatchNorm2d(out), nn.LeakyReLU(0.2, inplace=True)
-
-
-def _normed(convolution: nn.Module, out: int) -> nn.Sequential:
-    return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.LeakyReLU(0.2, inplace=True))
 
 
 def _scan(lstm: nn.LSTM, read: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
