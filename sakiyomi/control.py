@@ -30,6 +30,7 @@ from sakiyomi.agents import ppo
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most, unknown
 from sakiyomi.files import write_atomic
 from sakiyomi.motion.character import Character, Moving
+from sakiyomi.products import training_products
 from sakiyomi.run import (
     Checkpoint,
     Clock,
@@ -113,6 +114,7 @@ class Controller:
         return self.world.latent(action)
 
 
+@training_products()
 def train_controller(job: ControllerJob, character: Character, folder: Path, resume: bool = False) -> Controller:
     """Train and leave a run folder behind.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.windows import Batch, Batches, Windows
+from sakiyomi.distributed import ALONE, Team
 from sakiyomi.errors import LARGEST_SEED, SakiyomiError, at_least, at_most
 from sakiyomi.files import write_atomic
 from sakiyomi.models import Streams
@@ -87,22 +88,32 @@ def truth_of(batch: Batch, past: int, name: str) -> Tensor:
 
 
 def foresight(
-    model: Imaginative, windows: Batches, batch_size: int, device: torch.device, most: int = 64
+    model: Imaginative,
+    windows: Batches,
+    batch_size: int,
+    device: torch.device,
+    most: int = 64,
+    team: Team = ALONE,
 ) -> dict[str, float]:
     """What validation says of a model that imagines, on windows spread evenly over the split, all noise at its mean.
 
     `imagined`: mean squared error; `psnr`: of pictures, mean over frames, dB; `uses_past` and `uses_conditions`: how
     far predictions move when these are another window's, as a share of how far the truth moves from the last given
-    frame (mean squares of both).
+    frame (mean squares of both). Batches are shared out among the processes of a team.
     """
+    names = ("imagined", "psnr", "uses_past", "uses_conditions")
     picks = np.unique(np.linspace(0, len(windows) - 1, min(most, len(windows))).astype(int)).tolist()
-    found: dict[str, list[tuple[float, int]]] = {}
-    for first in range(0, len(picks), batch_size):
-        chosen = picks[first : first + batch_size]
-        batch = windows.batch(chosen).to(device)
-        for name, value in _foresight(model, batch).items():  # a window alone has no other's past to borrow
-            found.setdefault(name, []).append((value, len(chosen)))
-    return {name: sum(v * n for v, n in parts) / sum(n for _, n in parts) for name, parts in found.items()}
+    chosen = [picks[first : first + batch_size] for first in range(0, len(picks), batch_size)]
+
+    def row(number: int) -> Tensor:
+        """What is found in one batch, each with the windows it is of: a window alone has no other's past to borrow."""
+        found = _foresight(model, windows.batch(chosen[number]).to(device))
+        weights = [len(chosen[number]) if name in found else 0 for name in names]
+        return torch.tensor([[found.get(name, 0.0) for name in names], weights], dtype=torch.float64).flatten()
+
+    values, weights = team.rows(len(chosen), row).unflatten(1, (2, len(names))).unbind(1)
+    mean = (values * weights).sum(0) / weights.sum(0)
+    return {name: float(mean[i]) for i, name in enumerate(names) if weights[:, i].any()}
 
 
 def _foresight(model: Imaginative, batch: Batch) -> dict[str, float]:

@@ -81,6 +81,9 @@ class Train:
     """Optimizer steps."""
     batch_size: int = 8
     """Windows a step."""
+    shards: int = 0
+    """Parts a batch is drawn in, each with its own noise, one after the other or by several processes: more take less
+    memory. 0 is one a process."""
     learning_rate: LearningRate = LearningRate()
     """Adam's."""
     adam_eps: float = 1e-8
@@ -107,10 +110,14 @@ class Train:
     """Steps between lines of the log."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    sharded: bool = False
+    """Spread Adam's moments over the processes that train together: less memory in each."""
     threads: int = 0
     """CPU threads; 0 uses every core this process may use."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of convolutions and matrix products; weights stay float32."""
+    """Of convolutions and matrix products; weights stay float32. float32 is all of it: a GPU does not round to TF32."""
+    compile: bool = False
+    """Compile the step with torch.compile; pays on a GPU, costs a minute at the start."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,7 @@ def flat(job: Job) -> dict[str, Any]:
 LEAST = {
     "train.steps": 1,
     "train.batch_size": 1,
+    "train.shards": 0,
     "train.learning_rate.peak": 0,
     "train.learning_rate.warmup": 0,
     "train.adam_eps": 0,
@@ -262,6 +270,11 @@ def check(job: Job) -> None:
     for name, most in MOST.items():
         if name in fields:
             at_most(f"--{name.replace('_', '-')}", fields[name], most)
+    if job.train.shards > job.train.batch_size:
+        raise SakiyomiError(
+            f"--train.shards is {job.train.shards}, more than the {job.train.batch_size} windows of a batch; take "
+            "fewer shards, or a larger --train.batch-size"
+        )
     check_forcing(job)
 
 

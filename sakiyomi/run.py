@@ -36,8 +36,12 @@ from torch import Tensor, nn
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line, cannot_write, write_atomic
 from sakiyomi.job import ModelConfig, model_name
+from sakiyomi.processor import keep_memory
 
 console = Console(highlight=False)
+
+Moments = dict[int, dict[str, Tensor]]
+"""What an optimizer remembers, by the number of the weight and by name: Adam's `step`, `exp_avg`, `exp_avg_sq`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Checkpoint:
 
 
 class Interrupted(SakiyomiError):
-    """Ctrl-C, after the step at hand was finished and saved."""
+    """Ctrl-C or SIGTERM, after the step at hand was finished and saved."""
 
     status = 130
 
@@ -73,13 +77,27 @@ def save_weights(path: Path, model: nn.Module, config: ModelConfig, state: dict[
     )
 
 
-def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: ModelConfig, state: dict[str, Any]
-) -> None:
+def weights_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """What it steps, in the order of their numbers."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+def local_part(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Of one that is spread over several processes (`distributed.adam`) the part that is here."""
+    return getattr(optimizer, "optim", optimizer)
+
+
+def moments_here(optimizer: torch.optim.Optimizer) -> Moments:
+    """What it remembers of each weight it has stepped, as far as that is here."""
+    state = local_part(optimizer).state
+    return {number: dict(state[weight]) for number, weight in enumerate(weights_of(optimizer)) if weight in state}
+
+
+def save_checkpoint(path: Path, model: nn.Module, moments: Moments, config: ModelConfig, state: dict[str, Any]) -> None:
     """All that a bit-exact resume needs, in one file, so that no half of it can be older than the other."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
+    for number, values in moments.items():
+        tensors |= {f"optimizer.{number}.{k}": v.contiguous() for k, v in values.items()}
     write_atomic(path, to_safetensors(tensors, header(config, state)))
 
 
@@ -96,18 +114,21 @@ def load_checkpoint(path: Path, config: ModelConfig) -> Checkpoint:
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Weights and moments, of the latter those that this process has."""
     weights = {k.removeprefix("model."): v for k, v in checkpoint.tensors.items() if k.startswith("model.")}
     model.load_state_dict(weights)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    moments: dict[int, dict[str, Tensor]] = {}
+    stepped, local = weights_of(optimizer), local_part(optimizer)
+    places = {weight: place for place, weight in enumerate(weights_of(local))}
+    moments: Moments = {}
     for name, value in checkpoint.tensors.items():
         if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            parameter = parameters[int(index)]
-            # The fused step walks memory: moments must lie there as their parameter does (channels_last).
-            laid = torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.ndim else value
-            moments.setdefault(int(index), {})[key] = laid
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+            _, number, key = name.split(".")
+            weight = stepped[int(number)]
+            if weight in places:
+                # The fused step walks memory: moments must lie there as their weight does (channels_last).
+                laid = torch.empty_like(weight, dtype=value.dtype).copy_(value) if value.ndim else value
+                moments.setdefault(places[weight], {})[key] = laid
+    local.load_state_dict({"state": moments, "param_groups": local.state_dict()["param_groups"]})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -121,33 +142,43 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def check_header(path: Path, found: dict[str, str], config: ModelConfig) -> None:
-    """Raises SakiyomiError unless the file was written by a model of this very configuration."""
+    """Raises SakiyomiError unless the file was written by a model of this very configuration. A field that came later
+    must begin with what was done before it: older files do not name it."""
     kind, asked = model_name(config), json.loads(json.dumps(asdict(config)))  # tuples are lists in JSON
     if not {"model", "config", "state"} <= found.keys():
         raise SakiyomiError(f"{path} was not written by sakiyomi train: its header has {sorted(found)}")
     if found["model"] != kind:
         raise SakiyomiError(f"{path} holds a {found['model']}, not a {kind}")
-    there = json.loads(found["config"])
-    different = [f"{k}: {there.get(k)} there, {asked[k]} asked" for k in asked if there.get(k) != asked[k]]
+    try:
+        # What the file is too old to have is as it was then, which is what its field begins with.
+        there = json.loads(json.dumps(asdict(msgspec.convert(json.loads(found["config"]), type(config)))))
+    except msgspec.MsgspecError as error:
+        raise SakiyomiError(f"{path}: the configuration in its header cannot be read: {error}") from error
+    different = [f"{k}: {there[k]} there, {asked[k]} asked" for k in asked if there[k] != asked[k]]
     if different:
         raise SakiyomiError(f"{path} was trained with another configuration ({'; '.join(different)})")
 
 
 class Log:
-    """metrics.jsonl and TensorBoard. On resume, lines from after the checkpoint are dropped."""
+    """metrics.jsonl and TensorBoard. On resume, lines from after the checkpoint are dropped. Of several processes that
+    train together one `writes`; to the others it is no file."""
 
-    def __init__(self, folder: Path, start: int) -> None:
-        self.path = folder / "metrics.jsonl"
+    def __init__(self, folder: Path, start: int, writes: bool = True) -> None:
+        self.path, self._board = folder / "metrics.jsonl", None
+        if not writes:
+            return
         kept = [r for r in read_metrics(folder) if r["step"] < start]
         write_atomic(self.path, b"".join(msgspec.json.encode(r) + b"\n" for r in kept))
         self._board = Board(folder / "tensorboard", start)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        append_line(self.path, msgspec.json.encode({"step": step, **values}))
-        self._board.write(step, values)
+        if self._board:
+            append_line(self.path, msgspec.json.encode({"step": step, **values}))
+            self._board.write(step, values)
 
     def close(self) -> None:
-        self._board.close()
+        if self._board:
+            self._board.close()
 
 
 class Board:
@@ -188,8 +219,9 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 
 @contextmanager
-def finish_step_on_interrupt() -> Iterator[dict[str, bool]]:
-    """Within it, the first Ctrl-C only sets ["asked"], so that a step is never cut in half; a second one kills."""
+def finish_step_on_interrupt(*others: signal.Signals) -> Iterator[dict[str, bool]]:
+    """Within it, the first Ctrl-C (or one of `others`) only sets ["asked"], so that a step is never cut in half; a
+    second one kills."""
     asked = {"asked": False}
 
     def note(_signal: int, _frame: FrameType | None) -> None:
@@ -198,14 +230,15 @@ def finish_step_on_interrupt() -> Iterator[dict[str, bool]]:
         asked["asked"] = True
 
     try:
-        before = signal.signal(signal.SIGINT, note)
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, *others)}
     except ValueError:  # not the main thread: nobody can press Ctrl-C there
         yield asked
         return
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -244,7 +277,8 @@ class Clock:
         return rate
 
 
-def set_threads(threads: int) -> None:
-    """0 takes every core this process may use."""
+def set_threads(threads: int, processes: int = 1) -> None:
+    """0 takes every core this process may use, or its share of them where `processes` do."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(threads or available or 1)
+    torch.set_num_threads(threads or max(1, (available or 1) // processes))
+    keep_memory()

@@ -117,11 +117,18 @@ class Progress:
 
 
 def progress_at(
-    step: int, steps: int, seed: int, device: torch.device, training: bool = True, forcing: float = 1.0
+    step: int,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    training: bool = True,
+    forcing: float = 1.0,
+    shard: int = 0,
 ) -> Progress:
-    """The Progress of one step: its generator follows from (seed, step) alone, and so does whether it is
-    teacher-forced, which happens with probability `forcing`."""
-    # Two odd constants spread neighbouring pairs over the 64-bit seeds.
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + int(training)) % 2**63
+    """The Progress of one step, or of a shard of its batch: its generator follows from (seed, step, shard) alone.
+    Whether it is teacher-forced, which happens with probability `forcing`, is the same for all shards."""
+    # Three odd constants spread neighbouring numbers over the 64-bit seeds.
+    mixed = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + shard * 0x94D049BB133111EB + int(training)
+    mixed %= 2**63
     forced = np.random.default_rng((seed, step)).random() < forcing  # on the host: a device would have to be waited for
     return Progress(step, steps, torch.Generator(device).manual_seed(mixed), training, bool(forced), forcing)

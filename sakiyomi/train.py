@@ -2,14 +2,15 @@
 
     sakiyomi train pick --train.seed 1
     sakiyomi train pick --resume
+    torchrun --nproc-per-node 2 -m sakiyomi train pick
 
 Each step is a function of (seed, step) and the weights before it, so stop + resume gives the run that was never
-stopped, bit for bit.
+stopped, bit for bit. What a step does is in `step.py`; that several processes do it together, in `distributed.py`.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import signal
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,28 +19,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sakiyomi.data.augment import augment_batch
+from sakiyomi.compiled import compiled
 from sakiyomi.data.clips import Clips, of_sound
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.normalize import Normalizer
+from sakiyomi.data.prefetch import Ahead
 from sakiyomi.data.texts import Passages, Sentences, of_tokens
 from sakiyomi.data.utterances import Utterances
-from sakiyomi.data.windows import (
-    Batch,
-    Batches,
-    Data,
-    Windows,
-    covered_streams,
-    target_stream,
-    training_entries,
-)
+from sakiyomi.data.windows import Batches, Data, Windows, covered_streams, target_stream, training_entries
+from sakiyomi.distributed import Replica, Team, adam, all_moments, joined, shards_of
 from sakiyomi.errors import SakiyomiError, unknown
 from sakiyomi.files import append_line
 from sakiyomi.guard import Limits
-from sakiyomi.imagine import foresight
 from sakiyomi.job import Job, Train, build, check, flat, load_job, model_name, save_job
 from sakiyomi.models import MODELS, SequenceModel
-from sakiyomi.models.base import Fitted, Framewise, Imaginative, Latent
+from sakiyomi.models.base import Fitted, Imaginative
+from sakiyomi.processor import prepare
+from sakiyomi.products import training_products
 from sakiyomi.run import (
     Clock,
     Interrupted,
@@ -47,7 +43,6 @@ from sakiyomi.run import (
     console,
     finish_step_on_interrupt,
     load_checkpoint,
-    pick_device,
     progress_bar,
     read_metrics,
     restore,
@@ -55,10 +50,11 @@ from sakiyomi.run import (
     save_weights,
     set_threads,
 )
-from sakiyomi.schedules import Progress, progress_at
+from sakiyomi.schedules import progress_at
+from sakiyomi.step import Parts, averages, draw, gradient_norm, gradients, portions, weigh
+from sakiyomi.validation import validate
 from sakiyomi.watchdog import warnings
 
-ACTIVE = 0.01  # nats a step above which a number of the latent is in use
 GO_ON = "Go on: the same command (train: with --resume)"
 
 
@@ -97,97 +93,120 @@ class Pending:
     """A step's losses that nobody has read yet, so that the device need not be waited for."""
 
     step: int
-    tensors: dict[str, Tensor]
+    here: dict[str, Tensor]
+    """What this process adds to them."""
+    norm: Tensor
     schedules: dict[str, float]
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What the loop works with."""
+class Run:
+    """A training under way."""
 
-    device: torch.device
-    model: SequenceModel
-    optimizer: torch.optim.Optimizer
-    batch_size: int
-    windows: Batches
-    validation: Batches
+    job: Job
+    folder: Path
+    team: Team
+    parts: Parts
+    counters: Counters
+    pending: list[Pending] = field(default_factory=list)
 
     @property
-    def epoch(self) -> float:
-        """Steps in which every window is seen once."""
-        return max(1.0, len(self.windows) / self.batch_size)
+    def last(self) -> Path:
+        """The last checkpoint."""
+        return self.folder / "last.safetensors"
+
+    @property
+    def over(self) -> bool:
+        return self.counters.step >= self.job.train.steps or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        return bool(self.job.train.patience) and self.counters.worse >= self.job.train.patience
+
+    @property
+    def ended(self) -> Ended:
+        return Ended(self.counters.step, self.counters.best, self.counters.best_step, self.stopped_early)
 
 
+@training_products()
 def train(job: Job, folder: Path, resume: bool = False) -> Ended:
-    """Train and leave a run folder behind.
+    """Train and leave a run folder behind; under torchrun, together with the other processes.
 
     Raises SakiyomiError when the folder holds a run already (unless `resume`), when the data does not fit the
     model, when a loss is not finite; Interrupted on Ctrl-C. In every case the last checkpoint is good.
     """
     check(job)
-    job = fitted(job)
-    cfg, last = job.train, folder / "last.safetensors"
-    parts, counters = assemble(job, folder, resume)
-    if counters.step >= cfg.steps or stops_early(counters, cfg):  # resumed, and there was nothing left to do
-        return Ended(counters.step, counters.best, counters.best_step, stops_early(counters, cfg))
-    log, clock = Log(folder, counters.step), Clock()
-    pending: list[Pending] = []
-    with progress_bar("training", cfg.steps) as bar, finish_step_on_interrupt() as interrupt:
-        while counters.step < cfg.steps and not stops_early(counters, cfg):
+    with joined() as team:
+        run = assemble(job, folder, resume or team.restarts > 0, team)
+        return run.ended if run.over else loop(run)  # resumed, and there was nothing left to do
+
+
+def loop(run: Run) -> Ended:
+    """Train until the last step, or until it gets no better."""
+    cfg, parts, counters = run.job.train, run.parts, run.counters
+    log, clock = Log(run.folder, counters.step, writes=run.team.first), Clock()
+    # On a CPU the thread that draws takes its time from those that compute: of four presets a step took 1.05 to 1.25 of
+    # the time with it.
+    ahead = Ahead(partial(draw, parts, run.job), cfg.steps, depth=int(parts.device.type == "cuda"))
+    with progress_bar("training", cfg.steps) as bar, finish_step_on_interrupt(signal.SIGTERM) as interrupt, ahead:
+        while not run.over:
             step = counters.step
 
             # save: before anything of this step, so that a resumed run does all of it, once
-            if interrupt["asked"] or (step % cfg.save_every == 0 and step > 0):
-                read_losses(pending, last)
-                save_checkpoint(last, parts.model, parts.optimizer, job.model, counters.as_dict())
-            if interrupt["asked"]:
+            stop = run.team.any(interrupt["asked"] or run.team.abandoned)
+            if stop or (step % cfg.save_every == 0 and step > 0):
+                read_losses(run)
+                save(run)
+            if stop:
                 log.close()
-                raise Interrupted(f"stopped before step {step}; {last} is saved. {GO_ON}")
+                raise Interrupted(f"stopped before step {step}; {run.last} is saved. {GO_ON}")
 
             # evaluate
             if step % cfg.validate_every == 0 and step > 0:
-                read_losses(pending, last)
-                validate_and_keep(parts, job, folder, counters, log)
-                if stops_early(counters, cfg):
+                read_losses(run)
+                validate_and_keep(run, log)
+                if run.over:
                     break
 
             # step
-            batch, progress, schedules = draw(parts, job, step)
+            shards, schedules = ahead.take(step)
             for group in parts.optimizer.param_groups:
                 group["lr"] = schedules["lr"]
             seen: list[dict[str, Tensor]] = []
-            for losses, mask in portions(parts, batch, progress, cfg):
-                total, means = weigh(losses, mask, cfg, step)
-                total.backward()
-                norm = gradient_norm(parts.model, cfg.clip)
+            norms: list[Tensor] = []
+            for portion in portions(parts, shards, run.job):
+                seen.append(gradients(parts, portion, cfg, step))
+                norms.append(gradient_norm(parts.model, cfg.clip))
                 parts.optimizer.step()
                 parts.optimizer.zero_grad(set_to_none=True)
-                seen.append({"total": total.detach(), "gradient_norm": norm, **means})
             counters.step = step + 1
 
             # log
-            pending.append(Pending(step, averages(seen), schedules))
-            clock.count(batch.mask.numel())
+            run.pending.append(Pending(step, averages(seen), torch.stack(norms).mean(), schedules))
+            clock.count(run.team.size * sum(shard.batch.mask.numel() for shard in shards))
             if step % cfg.log_every == 0 or counters.step == cfg.steps:
-                values = read_losses(pending, last)
+                values = read_losses(run)
                 log.write(step, values)
                 text = " ".join(f"{name} {values[name]:.2e}" for name in cfg.losses)
                 bar.update(counters.step, f"{text}  {clock.rate():,.0f} frames/s")
 
-    stopped_early = stops_early(counters, cfg)
-    read_losses(pending, last)
-    if not stopped_early:
-        validate_and_keep(parts, job, folder, counters, log)
-    save_checkpoint(last, parts.model, parts.optimizer, job.model, counters.as_dict())
+    read_losses(run)
+    if not run.stopped_early:
+        validate_and_keep(run, log)
+    save(run)
     log.close()
-    return Ended(counters.step, counters.best, counters.best_step, stopped_early)
+    return run.ended
 
 
-def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
+def assemble(job: Job, folder: Path, resume: bool, team: Team) -> Run:
     """Build everything, write what a run folder begins with, and take up the last checkpoint on `resume`."""
-    cfg, last = job.train, folder / "last.safetensors"
-    set_threads(cfg.threads)
-    device = pick_device(cfg.device)
+    there = load_job(folder) if resume and (folder / "job.json").exists() else None
+    shards = shards_of(job.train.shards, there.train.shards if there else None, team.size)
+    job = fitted(replace(job, train=replace(job.train, shards=shards)))
+    cfg = job.train
+    set_threads(cfg.threads, team.local_size)
+    prepare(cfg.precision)
+    device = team.device(cfg.device)
     torch.manual_seed(cfg.seed)
     model = build(job.model).to(device=device).to(memory_format=torch.channels_last)
     measures = ("total", *cfg.losses, *(("imagined",) if isinstance(model, Imaginative) else ()))
@@ -198,27 +217,30 @@ def assemble(job: Job, folder: Path, resume: bool) -> tuple[Parts, Counters]:
     normalizer = Normalizer.fit(store, covered_streams(store, (*model.inputs, *model.taught)), entries)
     windows = batches(store, "train", job.data, model, normalizer)
     validation = batches(store, "validation", job.data, model, normalizer)
-    optimizer = torch.optim.Adam(model.parameters(), lr=cfg.learning_rate.peak, eps=cfg.adam_eps, fused=True)
-    epochs, forcing = cfg.steps * cfg.batch_size / len(windows), cfg.teacher_forcing
-    if forcing.step and forcing.start >= epochs:
-        told = (
-            f"teacher forcing never falls: it would after {forcing.start:g} epochs, and this training has {epochs:.2g}"
-        )
-        console.print(f"{told}; an earlier --train.teacher-forcing.start", style="yellow", markup=False)
-    counters = Counters()
+    if device.type == "cuda" and isinstance(windows, Windows):
+        windows.keep(device, limit=torch.cuda.mem_get_info(device)[0] // 4)  # the model needs the rest
+    optimizer = adam(model, cfg.learning_rate.peak, cfg.adam_eps, cfg.sharded and team.size > 1)
+    warn_of_forcing(cfg, len(windows))
     if (folder / "job.json").exists() and not resume:
         raise SakiyomiError(f"{folder} holds a run already; go on with --resume, or name another folder with --out")
+    counters, last = Counters(), folder / "last.safetensors"
     if resume and last.exists():
         _check_same(load_job(folder), job)
         checkpoint = load_checkpoint(last, job.model)
         restore(checkpoint, model, optimizer)
         counters = Counters.read(checkpoint.state)
     try_one(model, windows, cfg, device)
-    save_job(job, folder)
-    normalizer.save(folder / "normalizer.json")
-    if "joints" in model.outputs and isinstance(windows, Windows):  # it may drive
-        learned_limits(windows).save(folder / "limits.json")
-    return Parts(device, model, optimizer, cfg.batch_size, windows, validation), counters
+    # Also waits for the others: nothing is written before all have looked.
+    if team.total(torch.tensor(counters.step)) != team.size * counters.step:
+        raise SakiyomiError(f"{folder} is not the same for all processes; name one that all machines share (--out)")
+    if team.first:
+        save_job(job, folder)
+        normalizer.save(folder / "normalizer.json")
+        if "joints" in model.outputs and isinstance(windows, Windows):  # it may drive
+            learned_limits(windows).save(folder / "limits.json")
+    replica = Replica(model, team, max(1, shards))
+    parts = Parts(device, model, optimizer, cfg.batch_size, windows, validation, replica, cfg.compile)
+    return Run(job, folder, team, parts, counters)
 
 
 def batches(store: EpisodeStore, split: str, data: Data, model: SequenceModel, normalizer: Normalizer) -> Batches:
@@ -239,8 +261,12 @@ def batches(store: EpisodeStore, split: str, data: Data, model: SequenceModel, n
 def try_one(model: SequenceModel, windows: Batches, cfg: Train, device: torch.device) -> None:
     """Raises SakiyomiError where data, model and losses do not fit, before anything is written: a run folder that was
     begun in vain would be in the way of the next try."""
+    if cfg.compile:
+        compiled(model)
+    if cfg.shards > 1:  # the last one is there if any is
+        windows.draw(cfg.seed, 0, cfg.batch_size, slice(cfg.shards - 1, None, cfg.shards))
     progress = progress_at(0, cfg.steps, cfg.seed, device, training=False)
-    batch = windows.batch([0]).to(device)
+    batch = windows.batch([0], device)
     weigh(model.eval().loss(batch, progress), batch.mask, cfg, 0)
     model.train()
 
@@ -253,76 +279,46 @@ def fitted(job: Job) -> Job:
     return replace(job, model=model.fitted(job.model, EpisodeStore(job.data.store).streams))
 
 
-def draw(parts: Parts, job: Job, step: int) -> tuple[Batch, Progress, dict[str, float]]:
-    """What one step learns from, as a function of (seed, step): its windows with their noise, where training is, and
-    everything that changes during it."""
-    cfg = job.train
-    schedules = schedules_at(cfg, step, step / parts.epoch)
-    progress = progress_at(step, cfg.steps, cfg.seed, parts.device, forcing=schedules["teacher_forcing"])
-    # Dropout draws from torch's own generator; other numbers than those of this step's, but as fixed.
-    torch.manual_seed(progress.generator.initial_seed() ^ 1)
-    batch = parts.windows.draw(cfg.seed, step, cfg.batch_size).to(parts.device)
-    return augment_batch(batch, job.augment, progress.generator), progress, schedules
+def warn_of_forcing(cfg: Train, windows: int) -> None:
+    """Say so where teacher forcing would only fall after the end."""
+    epochs, forcing = cfg.steps * cfg.batch_size / windows, cfg.teacher_forcing
+    if forcing.step and forcing.start >= epochs:
+        told = (
+            f"teacher forcing never falls: it would after {forcing.start:g} epochs, and this training has {epochs:.2g}"
+        )
+        console.print(f"{told}; an earlier --train.teacher-forcing.start", style="yellow", markup=False)
 
 
-def portions(parts: Parts, batch: Batch, progress: Progress, cfg: Train) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """What a gradient step is taken on, losses and their mask: the whole sequence, or one frame after the other of a
-    model that is taught frame by frame."""
-    autocast = partial(torch.autocast, parts.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16")
-    if not isinstance(parts.model, Framewise):
-        with autocast():
-            losses = parts.model.loss(batch, progress)
-        yield losses, batch.mask
-        return
-    frames = parts.model.frames(batch, progress)
-    for mask, real in zip(batch.mask.split(1, dim=1), batch.mask.any(0).tolist(), strict=True):
-        with autocast():
-            losses = next(frames)
-        if real:  # on padding alone Adam would go on by its momentum
-            yield losses, mask
+def save(run: Run) -> None:
+    """Write the last checkpoint; the others wait until it is whole, or they might end and take the writer along."""
+    moments = all_moments(run.parts.optimizer, run.team)
+    if run.team.first:
+        save_checkpoint(run.last, run.parts.model, moments, run.job.model, run.counters.as_dict())
+    run.team.wait()
 
 
-def gradient_norm(model: SequenceModel, clip: float) -> Tensor:
-    """The norm of all gradients, which are scaled down to `clip` if that is not 0."""
-    if clip:
-        return torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-
-
-def averages(seen: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each value."""
-    return {name: torch.stack([values[name] for values in seen]).mean() for name in seen[0]}
-
-
-def schedules_at(cfg: Train, step: int, epoch: float) -> dict[str, float]:
-    """Everything that changes during training, as it is logged: the learning rate, how often a step is
-    teacher-forced, and each loss's weight."""
-    weights = {f"weight/{name}": weight.at(step, cfg.steps) for name, weight in cfg.losses.items()}
-    return {"lr": cfg.learning_rate.at(step, cfg.steps), "teacher_forcing": cfg.teacher_forcing.at(epoch), **weights}
-
-
-def stops_early(counters: Counters, cfg: Train) -> bool:
-    return bool(cfg.patience) and counters.worse >= cfg.patience
-
-
-def validate_and_keep(parts: Parts, job: Job, folder: Path, counters: Counters, log: Log) -> None:
+def validate_and_keep(run: Run, log: Log) -> None:
     """Validate, and keep the weights if they are the best so far."""
-    values = validate(parts.model, parts.validation, job.train, parts.device, parts.epoch)
-    measure = values[job.train.keep]
+    counters, cfg = run.counters, run.job.train
+    values = validate(run.parts, cfg)
+    measure = values[cfg.keep]
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise SakiyomiError(
             f"training stopped: {', '.join(bad)} of validation became {values[bad[0]]} at step {counters.step}; "
-            f"{folder} keeps the last good checkpoint, if one was written. "
+            f"{run.folder} keeps the last good checkpoint, if one was written. "
             "A lower --train.learning-rate.peak usually helps"
         )
     log.write(counters.step, {f"validation/{k}": v for k, v in values.items()})
-    if measure < counters.best:
+    better = measure < counters.best
+    if better:
         counters.best, counters.best_step, counters.worse = measure, counters.step, 0
-        save_weights(folder / "weights.safetensors", parts.model, job.model, counters.as_dict())
     else:
         counters.worse += 1
-    say_what_looks_wrong(read_metrics(folder), job.train, folder / "warnings.txt")
+    if run.team.first:
+        if better:
+            save_weights(run.folder / "weights.safetensors", run.parts.model, run.job.model, counters.as_dict())
+        say_what_looks_wrong(read_metrics(run.folder), cfg, run.folder / "warnings.txt")
 
 
 def say_what_looks_wrong(metrics: list[dict[str, float]], cfg: Train, path: Path) -> None:
@@ -336,65 +332,26 @@ def say_what_looks_wrong(metrics: list[dict[str, float]], cfg: Train, path: Path
             append_line(path, line.encode())
 
 
-def weigh(losses: dict[str, Tensor], mask: Tensor, cfg: Train, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """The one place where losses [B, T] are masked, weighed and summed: the total, and each loss's masked mean."""
-    if set(losses) != set(cfg.losses):
-        raise SakiyomiError(
-            f"the model has losses {sorted(losses)}, the job gives weights for {sorted(cfg.losses)}; "
-            "give each a weight (0 leaves it out)"
-        )
-    count = mask.sum().clamp_min(1)
-    means = {}
-    for name, loss in losses.items():
-        if loss.shape != mask.shape:
-            raise SakiyomiError(f"loss {name!r} has shape {list(loss.shape)}, expected {list(mask.shape)} (B, T)")
-        # Not a product: what stands in the padding must not count, whatever it is.
-        means[name] = torch.where(mask > 0, loss.float(), 0.0).sum() / count
-    total = torch.stack([cfg.losses[name].at(step, cfg.steps) * mean for name, mean in means.items()]).sum()
-    return total, {name: mean.detach() for name, mean in means.items()}
-
-
-@torch.no_grad()
-def validate(
-    model: SequenceModel, windows: Batches, cfg: Train, device: torch.device, epoch: float
-) -> dict[str, float]:
-    """Mean losses over a split, clean inputs, every schedule where it ends: one measure from first step to last. Of a
-    model that imagines also how well it does, which is what it is for; of one with a latent, how much of it is used."""
-    model.eval()
-    sums: dict[str, Tensor] = {}
-    used: Tensor | float = 0.0
-    count = torch.zeros((), device=device)
-    forcing = cfg.teacher_forcing.at(cfg.steps / epoch)
-    progress = progress_at(cfg.steps, cfg.steps, cfg.seed, device, training=False, forcing=forcing)
-    for first in range(0, len(windows), cfg.batch_size):
-        batch = windows.batch(list(range(first, min(first + cfg.batch_size, len(windows))))).to(device)
-        for name, loss in model.loss(batch, progress).items():
-            sums[name] = sums.get(name, 0) + torch.where(batch.mask > 0, loss, 0.0).sum()
-        if isinstance(model, Latent):
-            used = used + torch.where(batch.mask[..., None] > 0, model.usage(batch), 0.0).sum((0, 1))
-        count = count + batch.mask.sum()
-    ahead = foresight(model, windows, cfg.batch_size, device) if isinstance(model, Imaginative) else {}
-    model.train()
-    values = {name: float(total / count) for name, total in sums.items()}
-    active = {"active": float((used / count > ACTIVE).float().mean())} if isinstance(used, Tensor) else {}
-    return {"total": sum(cfg.losses[name].value * value for name, value in values.items()), **values, **ahead, **active}
-
-
-def read_losses(pending: list[Pending], last: Path) -> dict[str, float]:
-    """Read the losses of the steps since the last reading (one wait for the device, not one a step); the newest
-    step's values. Raises SakiyomiError at the first that is not finite."""
+def read_losses(run: Run) -> dict[str, float]:
+    """Read the losses of the steps since the last reading (one wait for the device, not one a step); the newest step's
+    values, over all processes. Raises SakiyomiError at the first that is not finite."""
     values: dict[str, float] = {}
-    for one in pending:
-        values = {name: float(tensor) for name, tensor in one.tensors.items()}
+    if not run.pending:
+        return values
+    here = torch.stack([torch.stack([*one.here.values()]) for one in run.pending])
+    norms = torch.stack([one.norm for one in run.pending])
+    rows = torch.cat((run.team.total(here), norms[:, None]), 1).tolist()
+    for one, row in zip(run.pending, rows, strict=True):
+        values = dict(zip((*one.here, "gradient_norm"), row, strict=True))
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            good = f"the last good checkpoint is {last}" if last.exists() else "none was written yet"
+            good = f"the last good checkpoint is {run.last}" if run.last.exists() else "none was written yet"
             raise SakiyomiError(
                 f"training stopped: {', '.join(bad)} became {values[bad[0]]} at step {one.step}; {good}. "
                 "A lower --train.learning-rate.peak or a smaller --train.clip usually helps"
             )
         values |= one.schedules
-    pending.clear()
+    run.pending.clear()
     return values
 
 

@@ -218,7 +218,7 @@ def test_padding_does_not_count(push_store: EpisodeStore) -> None:
         def __len__(self) -> int:
             return 3
 
-        def batch(self, picks: list[int]) -> Any:
+        def batch(self, picks: list[int], device: torch.device = CPU) -> Any:
             return batch
 
     before = foresight(as_imaginative(trained), Cut(), 3, CPU)

@@ -31,6 +31,16 @@ def test_joints_round_trip(store: EpisodeStore, normalizer: Normalizer) -> None:
     torch.testing.assert_close(normalizer.decode("joints", normalizer.encode("joints", far)), far.double())
 
 
+def test_gradients_go_through_what_was_first_used_without(store: EpisodeStore) -> None:
+    normalizer = Normalizer.fit(store, covered_streams(store, ("joints",)))
+    with torch.inference_mode():
+        normalizer.encode("joints", torch.zeros(1, 3))
+    values = torch.zeros(1, 3, requires_grad=True)
+    normalizer.decode("joints", values).sum().backward()
+    assert values.grad is not None
+    assert (values.grad > 0).all()
+
+
 def test_training_data_fills_the_range(store: EpisodeStore, normalizer: Normalizer) -> None:
     """Commands are in the joints' unit and share their scale: the two together reach 0.1 and 0.9."""
     both = torch.cat([normalizer.encode("joints", of_training(store, s)) for s in ("joints", "command")])

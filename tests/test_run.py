@@ -1,5 +1,6 @@
 """Checkpoints, logs and devices."""
 
+import json
 import subprocess
 import sys
 import time
@@ -11,8 +12,19 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sakiyomi.errors import SakiyomiError
-from sakiyomi.models import JointRNN
-from sakiyomi.run import Clock, Log, load_checkpoint, pick_device, read_metrics, restore, save_checkpoint
+from sakiyomi.models import MVAE, JointRNN
+from sakiyomi.run import (
+    Clock,
+    Log,
+    check_header,
+    load_checkpoint,
+    moments_here,
+    pick_device,
+    read_metrics,
+    read_tensors,
+    restore,
+    save_checkpoint,
+)
 
 
 def trained_a_little(layout: torch.memory_format) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -32,7 +44,7 @@ def test_the_next_step_after_a_restore_is_the_one_that_would_have_come(
 ) -> None:
     """Moments must lie in memory as their weights do: the fused step pairs them by position."""
     model, optimizer = trained_a_little(layout)
-    save_checkpoint(tmp_path / "last.safetensors", model, optimizer, JointRNN.Config(), {"step": 3})
+    save_checkpoint(tmp_path / "last.safetensors", model, moments_here(optimizer), JointRNN.Config(), {"step": 3})
     again, fresh = trained_a_little(layout)
     restore(load_checkpoint(tmp_path / "last.safetensors", JointRNN.Config()), again, fresh)
     data = torch.rand(2, 3, 8, 8)
@@ -43,10 +55,25 @@ def test_the_next_step_after_a_restore_is_the_one_that_would_have_come(
         assert torch.equal(a, b)
 
 
+def test_a_field_that_came_later_is_as_it_was_before(tmp_path: Path) -> None:
+    """Older files do not name it."""
+    model, optimizer = trained_a_little(torch.contiguous_format)
+    path, config = tmp_path / "last.safetensors", MVAE.Config(pose=3)
+    save_checkpoint(path, model, moments_here(optimizer), config, {"step": 3})
+    found, _ = read_tensors(path)
+    older = {name: value for name, value in json.loads(found["config"]).items() if name != "hidden"}
+    found = {**found, "config": json.dumps(older)}
+    check_header(path, found, config)
+    with pytest.raises(SakiyomiError, match=f"hidden: {config.hidden} there, 7 asked"):
+        check_header(path, found, MVAE.Config(pose=3, hidden=7))
+    with pytest.raises(SakiyomiError, match=r"header cannot be read: Expected `int`"):
+        check_header(path, {**found, "config": json.dumps({"hidden": "many"})}, config)
+
+
 def test_a_checkpoint_knows_its_model(tmp_path: Path) -> None:
     model, optimizer = trained_a_little(torch.contiguous_format)
     path = tmp_path / "last.safetensors"
-    save_checkpoint(path, model, optimizer, JointRNN.Config(hidden=5), {"step": 3})
+    save_checkpoint(path, model, moments_here(optimizer), JointRNN.Config(hidden=5), {"step": 3})
     with pytest.raises(SakiyomiError, match="hidden: 5 there, 6 asked"):
         load_checkpoint(path, JointRNN.Config(hidden=6))
     path.write_bytes(b"not safetensors")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from parts import expect_parts_to_make_the_batch
 
 from sakiyomi import evaluate_sound
 from sakiyomi.__main__ import main
@@ -100,6 +101,11 @@ def test_draws_follow_from_seed_and_step_alone(store: EpisodeStore) -> None:
     epoch = [one.draw(3, step, 2) for step in range(3)]
     lengths = sorted(int(row.sum()) for batch in epoch for row in batch.mask)
     assert lengths == sorted(length + round(AFTER * RATE) for length in LENGTHS)  # all of them once an epoch
+
+
+@pytest.mark.parametrize("steps", [0, 60])
+def test_a_batch_of_clips_can_be_drawn_in_parts(store: EpisodeStore, steps: int) -> None:
+    expect_parts_to_make_the_batch(clips_of(store, steps=steps))
 
 
 def test_samples_survive_the_normalizer(store: EpisodeStore) -> None:

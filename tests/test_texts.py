@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from parts import expect_parts_to_make_the_batch
 from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
@@ -88,6 +89,11 @@ def test_an_epoch_sees_every_sentence_once(learned: Sentences) -> None:
     again = learned.draw(3, 1, size)
     torch.testing.assert_close(again.inputs, learned.draw(3, 1, size).inputs)
     assert any(not torch.equal(learned.draw(3, i, size).mask, learned.draw(4, i, size).mask) for i in range(batches))
+
+
+def test_a_batch_can_be_drawn_in_parts(learned: Sentences, text: EpisodeStore) -> None:
+    expect_parts_to_make_the_batch(learned)
+    expect_parts_to_make_the_batch(Passages(text, "train", Data(steps=5, skip_short=True), ("token",)))
 
 
 def test_no_sentence_is_left_out_for_ever(learned: Sentences) -> None:

@@ -16,13 +16,16 @@ from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
 from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.sources.generated_pairs import GeneratedPairs
 from sakiyomi.data.windows import Batch, Data, Windows
+from sakiyomi.distributed import Replica
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.job import Job, Train, build, load_job, save_job
 from sakiyomi.models import MVAE, SARNN, JointRNN, Seq2Seq
 from sakiyomi.rollout import limits_of, load
 from sakiyomi.run import Interrupted, Log, read_metrics, read_tensors
 from sakiyomi.schedules import LearningRate, TeacherForcing, Weight, progress_at
-from sakiyomi.train import ACTIVE, Parts, averages, draw, fitted, gradient_norm, portions, train, validate, weigh
+from sakiyomi.step import Parts, Shard, averages, draw, gradient_norm, gradients, portions, weigh
+from sakiyomi.train import fitted, train
+from sakiyomi.validation import ACTIVE, validate
 from sakiyomi.watchdog import Watch
 
 
@@ -320,7 +323,8 @@ def parts_of(job: Job, model: MVAE | SARNN) -> Parts:
     store = EpisodeStore(job.data.store)
     normalizer = Normalizer.fit(store, {name: (name,) for name in model.inputs})
     windows = [Windows(store, split, job.data, model.inputs, normalizer) for split in ("train", "validation")]
-    return Parts(CPU, model, torch.optim.Adam(model.parameters()), job.train.batch_size, *windows)
+    optimizer = torch.optim.Adam(model.parameters())
+    return Parts(CPU, model, optimizer, job.train.batch_size, windows[0], windows[1], Replica(model))
 
 
 def test_a_model_taught_frame_by_frame_is_resumed_bit_for_bit(
@@ -365,8 +369,8 @@ def test_what_is_logged_is_the_mean_over_the_frames(walk_store: EpisodeStore, tm
     assert isinstance(model, MVAE)
     parts = parts_of(job, model)
     for line in [line for line in read_metrics(tmp_path) if "lr" in line]:
-        batch, progress, _ = draw(parts, job, int(line["step"]))
-        losses = list(model.frames(batch, progress))
+        (shard,), _ = draw(parts, job, int(line["step"]))
+        losses = list(model.frames(shard.batch, shard.progress))
         means = {name: torch.cat([frame[name] for frame in losses], 1).mean().item() for name in losses[0]}
         assert {name: line[name] for name in means} == pytest.approx(means, rel=1e-5)
         assert line["total"] == pytest.approx(means["pose"] + 0.2 * means["kl"], rel=1e-5)
@@ -384,19 +388,20 @@ def test_portions_are_frames_or_the_whole(walk_store: EpisodeStore, job: Job) ->
     model = build(walk.model)
     assert isinstance(model, MVAE)
     parts = parts_of(walk, model)
-    batch, progress = parts.windows.batch([0, 5]), progress_at(0, 10, 0, CPU, forcing=0.5)
-    found = list(portions(parts, batch, progress, walk.train))
-    assert [tuple(mask.shape) for _, mask in found] == [(2, 1)] * 4
-    whole = model.loss(batch, progress_at(0, 10, 0, CPU, forcing=0.5))
+    shard = Shard(parts.windows.batch([0, 5]), progress_at(0, 10, 0, CPU, forcing=0.5))
+    found = [portion.parts[0] for portion in portions(parts, [shard], walk)]
+    losses = [part.losses() for part in found]
+    assert [tuple(part.mask.shape) for part in found] == [(2, 1)] * 4
+    whole = model.loss(shard.batch, progress_at(0, 10, 0, CPU, forcing=0.5))
     for name, loss in whole.items():
-        torch.testing.assert_close(torch.cat([losses[name] for losses, _ in found], 1), loss)
+        torch.testing.assert_close(torch.cat([frame[name] for frame in losses], 1), loss)
     arm = build(job.model)
     assert isinstance(arm, SARNN)
     parts = parts_of(job, arm)
-    batch = parts.windows.batch([0, 1])
-    ((losses, mask),) = portions(parts, batch, progress_at(0, 10, 0, CPU), job.train)
-    assert mask is batch.mask
-    assert set(losses) == {"image", "joints", "points"}
+    shard = Shard(parts.windows.batch([0, 1]), progress_at(0, 10, 0, CPU))
+    (portion,) = portions(parts, [shard], job)
+    assert portion.parts[0].mask is shard.batch.mask
+    assert set(portion.parts[0].losses()) == {"image", "joints", "points"}
 
 
 def test_nan_in_the_padding_of_a_frame_does_not_reach_the_total(walk_store: EpisodeStore) -> None:
@@ -413,8 +418,9 @@ def test_nan_in_the_padding_of_a_frame_does_not_reach_the_total(walk_store: Epis
     for forcing in (0.0, 1.0):
         totals = []
         for one in (clean, torn):
-            found = portions(parts, one, progress_at(0, 10, 0, CPU, forcing=forcing), walk.train)
-            totals.append([weigh(losses, part, walk.train, 0)[0].item() for losses, part in found])
+            shard = Shard(one, progress_at(0, 10, 0, CPU, forcing=forcing))
+            found = portions(parts, [shard], walk)
+            totals.append([gradients(parts, portion, walk.train, 0)["total"].item() for portion in found])
         assert totals[0] == totals[1]
         assert np.isfinite(totals[0]).all()
 
@@ -443,7 +449,7 @@ def test_validation_counts_no_padding(uneven: Job) -> None:
         model.encoder.last.bias.copy_(torch.cat(((2 * said).sqrt(), torch.zeros(4))))
     parts = parts_of(job, model)
     assert parts.validation.batch([0, 1]).mask.sum() == 3 + 8  # of 16 frames
-    found = validate(model, parts.validation, job.train, CPU, parts.epoch)
+    found = validate(parts, job.train)
     assert found["kl"] == pytest.approx(said.sum().item(), rel=1e-4)
     assert found["active"] == 0.25
 
@@ -498,7 +504,7 @@ def test_validation_is_measured_as_the_training_ends(walk_store: EpisodeStore) -
     model = build(free.model)
     assert isinstance(model, MVAE)
     parts = parts_of(free, model)
-    found = validate(model, parts.validation, free.train, CPU, parts.epoch)
+    found = validate(parts, free.train)
     batch = parts.validation.batch(list(range(len(parts.validation))))
     with torch.no_grad():
         progress = progress_at(20, 20, 0, CPU, training=False, forcing=0.0)
@@ -509,7 +515,7 @@ def test_validation_is_measured_as_the_training_ends(walk_store: EpisodeStore) -
     assert found["total"] == pytest.approx(found["pose"] + 0.2 * found["kl"])
     assert found["active"] == float((usage > ACTIVE).float().mean())
     assert model.training
-    forced = validate(model, parts.validation, walking.walk_job(walk_store).train, CPU, parts.epoch)
+    forced = validate(parts, walking.walk_job(walk_store).train)
     assert forced["pose"] != found["pose"]
     assert forced["active"] == found["active"]  # whatever is fed back
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from parts import expect_parts_to_make_the_batch
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
 from sakiyomi.data.normalize import Normalizer
@@ -87,6 +88,10 @@ def test_a_batch_follows_from_seed_and_step(spoken: Utterances) -> None:
     torch.testing.assert_close(one.inputs, same.inputs, atol=0, rtol=0)
     others = [spoken.draw(seed, 5, 3).targets["transcript"].tolist() for seed in range(2, 8)]
     assert any(other != one.targets["transcript"].tolist() for other in others)
+
+
+def test_a_batch_can_be_drawn_in_parts(spoken: Utterances) -> None:
+    expect_parts_to_make_the_batch(spoken)
 
 
 def test_neighbours_are_of_like_length(spoken: Utterances) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+from parts import expect_equal, expect_parts_to_make_the_batch
 from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore, EpisodeWriter, Stream
@@ -77,6 +78,28 @@ def test_a_draw_follows_from_seed_and_step(store: EpisodeStore) -> None:
     assert all(equal(batch, other.draw(1, step, 4)) for batch, step in zip(first, asked, strict=True))
     assert not equal(first[0], first[1])
     assert not equal(source.draw(1, 0, 4), source.draw(2, 0, 4))
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_batch_can_be_drawn_in_parts(store: EpisodeStore, steps: int) -> None:
+    expect_parts_to_make_the_batch(windows(store, steps=steps))
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])  # a tensor on "cpu:0" says "cpu", as one on "cuda" says "cuda:0"
+def test_windows_kept_on_a_device_are_those_that_are_read(
+    store: EpisodeStore, steps: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, read, place = windows(store, steps=steps), windows(store, steps=steps), torch.device(device)
+    shapes = (16 * 16 * 3, 3 * 4, 3 * 4)
+    assert sum(shapes) == sum(value[0].nbytes for value in synthetic.values(1, 0).values())
+    size = len(kept) * (kept.steps + 1) * sum(shapes)
+    assert not kept.keep(place, size - 1)
+    assert kept.keep(place, size)
+    monkeypatch.setattr(kept, "_resample", None)  # nothing is to be read any more
+    picks = [2, 0, 2]
+    expect_equal(kept.batch(picks, place), read.batch(picks))
+    expect_equal(kept.draw(1, 3, 4, slice(1, None, 2), place), read.draw(1, 3, 4, slice(1, None, 2)))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 50])

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sakiyomi.data.windows import Batch
 
@@ -62,36 +61,47 @@ def augment(inputs: Mapping[str, Tensor], config: Augment, generator: torch.Gene
 
 
 def _picture(images: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
-    b, t = images.shape[:2]
-    if config.light:
-        images = images * _factor(images, (b, 1, 1, 1, 1), config.light, generator)
-        mean = images.mean((1, 2, 3, 4), keepdim=True)
-        images = mean + (images - mean) * _factor(images, (b, 1, 1, 1, 1), config.light, generator)
-    if config.flicker:
-        images = images * _factor(images, (b, t, 1, 1, 1), config.flicker, generator)
-    if config.colour:
-        images = images * _factor(images, (b, 1, images.shape[2], 1, 1), config.colour, generator)
+    """Each of these is one pass over the pictures, and all keep them channels last: half the time of a plain one after
+    the other. Nothing waits for the device."""
+    if config.light or config.flicker or config.colour:
+        images = _lit(images, config, generator)
     if config.shift:
         images = _shifted(images, config.shift, generator)
     if config.patch:
         images = _patched(images, config, generator)
     if config.image:
-        images = images + config.image * _normal(images, generator)
+        return torch.add(images, _normal(images, generator), alpha=config.image).clamp_(0, 1)
     return images.clamp(0, 1)
+
+
+def _lit(images: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast around the window's mean, flicker and colour: together one factor and one constant for each
+    channel of each frame."""
+    b, t, c = images.shape[:3]
+    factor, constant = images.new_ones(()), images.new_zeros(())
+    if config.light:
+        bright, contrast = (_factor(images, (b, 1, 1, 1, 1), config.light, generator) for _ in range(2))
+        mean = images.mean((1, 2, 3, 4), keepdim=True)
+        factor, constant = bright * contrast, bright * mean * (1 - contrast)
+    for reach, shape in ((config.flicker, (b, t, 1, 1, 1)), (config.colour, (b, 1, c, 1, 1))):
+        if reach:
+            more = _factor(images, shape, reach, generator)
+            factor, constant = factor * more, constant * more
+    return torch.addcmul(constant, images, factor)
 
 
 def _shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Each window moved by a whole number of pixels, its border repeated."""
     b, t, c, h, w = images.shape
-    padded = functional.pad(images.reshape(b * t, c, h, w), [most] * 4, mode="replicate").reshape(
-        b, t, c, h + 2 * most, w + 2 * most
-    )
-    corner = torch.randint(0, 2 * most + 1, (b, 2), generator=generator, device=images.device)
-    rows = corner[:, 0, None] + torch.arange(h, device=images.device)
-    columns = corner[:, 1, None] + torch.arange(w, device=images.device)
-    window = torch.arange(b, device=images.device)[:, None, None]
-    # Advanced indices on both sides of the slices come first: [B, H, W, T, C].
-    return padded[window, :, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 4, 1, 2)
+    device = images.device
+    corner = torch.randint(0, 2 * most + 1, (b, 2), generator=generator, device=device) - most
+    rows = (corner[:, 0, None] + torch.arange(h, device=device)).clamp(0, h - 1)
+    columns = (corner[:, 1, None] + torch.arange(w, device=device)).clamp(0, w - 1)
+    # The number of each pixel among all: taking whole pixels is much faster than indices into several axes.
+    frame = torch.arange(b * t, device=device).view(b, t, 1, 1)
+    pixel = (frame * h + rows[:, None, :, None]) * w + columns[:, None, None, :]
+    taken = images.movedim(2, -1).reshape(-1, c).index_select(0, pixel.flatten())
+    return taken.view(b, t, h, w, c).movedim(-1, 2)
 
 
 def _patched(images: Tensor, config: Augment, generator: torch.Generator) -> Tensor:

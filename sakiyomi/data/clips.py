@@ -8,6 +8,7 @@ learns how a sound begins; and it is followed by a little silence, so that it le
 sees follows from (seed, step) alone, as with windows. Letters: B clips, T samples, L labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from sakiyomi.data.episodes import Entry, EpisodeStore
 from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.texts import Buckets
-from sakiyomi.data.windows import Batch, Data, training_entries
+from sakiyomi.data.windows import CPU, Batch, Data, part_of, training_entries
 from sakiyomi.errors import SakiyomiError
 
 AFTER = 0.05  # seconds of silence behind a clip that are learned
@@ -62,25 +63,37 @@ class Clips:
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
-        """The training batch of one step: clips of like length, all of them once an epoch (but for the few that do
-        not fill a last batch)."""
-        return self.batch(self._buckets.at(seed, step, batch_size))
+    def draw(
+        self, seed: int, step: int, batch_size: int, rows: slice = slice(None), device: torch.device = CPU
+    ) -> Batch:
+        """The training batch of one step, or `rows` of it: clips of like length, all of them once an epoch (but for the
+        few that do not fill a last batch)."""
+        picks = self._buckets.at(seed, step, batch_size)
+        return self.batch(part_of(picks, rows), device, beside=picks)
 
-    def batch(self, picks: list[int]) -> Batch:
+    def batch(self, picks: list[int], device: torch.device = CPU, beside: Sequence[int] = ()) -> Batch:
         """The clips with these numbers: step t reads the sample before the one that is to be said, the first of all
-        silence. Behind a clip come AFTER seconds of silence, where it was not cut off, and then padding."""
+        silence. Behind a clip come AFTER seconds of silence, where it was not cut off, and then padding, up to the
+        longest of these clips and of those `beside` them."""
         chosen = [self.pieces[i] for i in picks]
-        lengths = [min(len(piece.samples), self.cut) for piece in chosen]
-        real = [n + (self.after if n == len(piece.samples) else 0) for n, piece in zip(lengths, chosen, strict=True)]
-        line = np.zeros((len(chosen), max(real) + 1), np.int16)
-        for row, length, piece in zip(line, lengths, chosen, strict=True):
+        real = [self._real(i) for i in picks]
+        most = max(self._real(i) for i in (*picks, *beside))
+        line = np.zeros((len(chosen), most + 1), np.int16)
+        for row, piece in zip(line, chosen, strict=True):
+            length = min(len(piece.samples), self.cut)
             row[1 : 1 + length] = piece.samples[:length]
-        ids = self.normalizer.encode(self.sample, torch.from_numpy(line))
-        labels = self.normalizer.encode(self.told, torch.from_numpy(np.stack([piece.label for piece in chosen])))
-        mask = (torch.arange(max(real)) < torch.tensor(real)[:, None]).float()
-        inputs = {self.sample: ids[:, :-1], self.told: labels[:, None].expand(-1, max(real), -1)}
-        return Batch(inputs, {self.sample: ids[:, 1:]}, mask)
+        mask = (torch.arange(most) < torch.tensor(real)[:, None]).float()
+        # Samples travel as they were recorded, a quarter of their ids.
+        ids = self.normalizer.encode(self.sample, torch.from_numpy(line).to(device, non_blocking=True))
+        told = torch.from_numpy(np.stack([piece.label for piece in chosen])).to(device, non_blocking=True)
+        labels = self.normalizer.encode(self.told, told)
+        inputs = {self.sample: ids[:, :-1], self.told: labels[:, None].expand(-1, most, -1)}
+        return Batch(inputs, {self.sample: ids[:, 1:]}, mask.to(device, non_blocking=True))
+
+    def _real(self, number: int) -> int:
+        """Steps of one clip that are learned from."""
+        samples = len(self.pieces[number].samples)
+        return samples + self.after if samples <= self.cut else self.cut
 
 
 def pieces(store: EpisodeStore, entry: Entry, sample: str = "sample", told: str = "label") -> list[Piece]:

@@ -11,6 +11,7 @@ A store may be far away (`EpisodeStore("s3://bucket/store")`): its episodes come
 """
 
 import math
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -171,6 +172,7 @@ class EpisodeStore:
             raise SakiyomiError(f"{self.place} holds no finished episode; record some first (sakiyomi prepare NAME)")
         self._by_id = {entry.id: entry for entry in self.entries}
         self._open: dict[str, Any] = {}  # least recently used first
+        self._opening = threading.Lock()
         self._verified: set[str] = set()
         large = self.place.here is None or sum(entry.bytes for entry in self.entries) >= REMEMBERED
         self._checksums = Verified(self.folder, remember=large)
@@ -236,13 +238,14 @@ class EpisodeStore:
 
     def _file(self, id: str) -> Any:
         """The episode's file, opened; the one that was not used for longest is closed if there are many."""
-        file = self._open.pop(id, None)
-        if file is None:
-            file = self._open_file(self.entry(id))
-        self._open[id] = file
-        while len(self._open) > OPEN_FILES:
-            del self._open[next(iter(self._open))]
-        return file
+        with self._opening:  # a batch may be drawn in one thread while another validates
+            file = self._open.pop(id, None)
+            if file is None:
+                file = self._open_file(self.entry(id))
+            self._open[id] = file
+            while len(self._open) > OPEN_FILES:
+                del self._open[next(iter(self._open))]
+            return file
 
     def path(self, id: str) -> Path:
         """An episode's file on this machine, fetched if it was far away.

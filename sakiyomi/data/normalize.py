@@ -8,6 +8,7 @@ changes maps to the middle (0.5, of motion and scalars 0) and back to its value.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -51,6 +52,7 @@ class Normalizer:
 
     def __init__(self, scales: Mapping[str, Scale]) -> None:
         self.scales = dict(scales)
+        self._affines: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def fit(
@@ -90,7 +92,7 @@ class Normalizer:
         if self._scale(stream).kind == "audio":
             if values.dtype != torch.int16:
                 raise SakiyomiError(f"stream {stream!r} takes samples as int16, got {values.dtype}")
-            return torch.from_numpy(mu_law(values.cpu().numpy() / FULL)).to(values.device)
+            return mu_law_ids(values.device)[values.long() + FULL]
         center, half = self._affine(stream, values)
         if self._scale(stream).kind in STANDARD:
             return ((values - center) / half).float()
@@ -151,11 +153,22 @@ class Normalizer:
         return self.scales[stream]
 
     def _affine(self, stream: str, values: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self._scale(stream)
+        """What is taken away from the values, and by what they are divided then, float64 [C], on their device."""
+        known = (stream, values.device)
+        if known not in self._affines:  # made once: a copy to a GPU waits for it
+            with torch.inference_mode(False):  # gradients may go through it later
+                self._affines[known] = self._affine_of(self._scale(stream), values.device)
+        center, half = self._affines[known]
+        if values.shape[-1] != len(center):
+            raise SakiyomiError(
+                f"stream {stream!r} has {len(center)} channels, got values of shape {list(values.shape)}"
+            )
+        return center, half
+
+    @staticmethod
+    def _affine_of(scale: Scale, device: torch.device) -> tuple[Tensor, Tensor]:
         pair = (scale.mean, scale.std) if scale.kind in STANDARD else (scale.low, scale.high)
-        low, high = (torch.tensor(v, dtype=torch.float64, device=values.device) for v in pair)
-        if values.shape[-1] != len(low):
-            raise SakiyomiError(f"stream {stream!r} has {len(low)} channels, got values of shape {list(values.shape)}")
+        low, high = (torch.tensor(v, dtype=torch.float64, device=device) for v in pair)
         if scale.kind == "motion":
             return low, high.clamp_min(STILL)
         if scale.kind == "scalar":  # of any unit: still is what moves by no more than rounding
@@ -163,3 +176,10 @@ class Normalizer:
         half = (high - low) / 2
         # A joint that never moves has no range: leave its unit as it is.
         return (low + high) / 2, torch.where(half > 1e-9, half, torch.ones_like(half))
+
+
+@lru_cache(maxsize=2)
+def mu_law_ids(device: torch.device) -> Tensor:
+    """The ids of all samples of 16 bits, the least first, int64 [65536]: to look one up is faster than to work it out,
+    and needs no copy to the host."""
+    return torch.from_numpy(mu_law(np.arange(-FULL, FULL) / FULL)).to(device)

@@ -6,7 +6,7 @@
 Which sentences a step sees follows from (seed, step) alone, as with windows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.vocabulary import BOS, EOS, PAD
-from sakiyomi.data.windows import Batch, Data, order, training_entries
+from sakiyomi.data.windows import CPU, Batch, Data, in_turn, order, part_of, training_entries
 from sakiyomi.errors import SakiyomiError
 
 POOL = 64  # batches whose sentences are sorted by length together
@@ -50,20 +50,24 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
-        """The training batch of one step: sentences of like length, all of them once an epoch (but for the few that
-        do not fill a last batch)."""
-        return self.batch(self._buckets.at(seed, step, batch_size))
+    def draw(
+        self, seed: int, step: int, batch_size: int, rows: slice = slice(None), device: torch.device = CPU
+    ) -> Batch:
+        """The training batch of one step, or `rows` of it: sentences of like length, all of them once an epoch (but for
+        the few that do not fill a last batch)."""
+        picks = self._buckets.at(seed, step, batch_size)
+        return self.batch(part_of(picks, rows), device, beside=picks)
 
-    def batch(self, picks: list[int]) -> Batch:
-        """The sentences with these numbers, padded to the longest of them."""
+    def batch(self, picks: list[int], device: torch.device = CPU, beside: Sequence[int] = ()) -> Batch:
+        """The sentences with these numbers, padded to the longest of them and of those `beside` them."""
         inputs, targets, mask = {}, {}, None
         for name in self.streams:
             chosen = [self.sentences[name][i] for i in picks]
+            most = max(len(self.sentences[name][i]) for i in (*picks, *beside))
             if name in self.reads:
-                inputs[name] = padded(chosen)
+                inputs[name] = padded(chosen, most)
                 continue
-            targets[name] = padded(chosen)
+            targets[name] = padded(chosen, most)
             begun = torch.full((len(picks), 1), BOS)
             # The EOS of a sentence is never read, only said.
             read = torch.where(targets[name] == EOS, PAD, targets[name])
@@ -71,7 +75,7 @@ class Sentences:
             mask = (targets[name] != PAD).float()
         if mask is None:
             raise SakiyomiError(f"streams {list(self.streams)}: none is predicted")
-        return Batch(inputs, targets, mask)
+        return Batch(inputs, targets, mask).to(device)
 
 
 class Buckets:
@@ -137,22 +141,21 @@ class Passages:
     def __len__(self) -> int:
         return len(self.begins)
 
-    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
-        """The training batch of one step: a new permutation of all windows each time they have all been seen."""
-        picks = []
-        for position in range(step * batch_size, (step + 1) * batch_size):
-            epoch, index = divmod(position, len(self))
-            picks.append(int(order(seed, epoch, len(self))[index]))
-        return self.batch(picks)
+    def draw(
+        self, seed: int, step: int, batch_size: int, rows: slice = slice(None), device: torch.device = CPU
+    ) -> Batch:
+        """The training batch of one step, or `rows` of it: a new permutation of all windows each time they have all
+        been seen."""
+        return self.batch(part_of(in_turn(seed, step, batch_size, len(self)), rows), device)
 
-    def batch(self, picks: list[int]) -> Batch:
+    def batch(self, picks: list[int], device: torch.device = CPU) -> Batch:
         """The windows with these numbers."""
         inputs, targets = {}, {}
         for name in self.streams:
             cut = [self._cut(name, *self.begins[i]) for i in picks]
             values = torch.from_numpy(np.stack(cut).astype(np.int64))
             inputs[name], targets[name] = values[:, :-1], values[:, 1:]
-        return Batch(inputs, targets, torch.ones(len(picks), self.steps))
+        return Batch(inputs, targets, torch.ones(len(picks), self.steps)).to(device)
 
     def _cut(self, stream: str, text: int, begin: int) -> np.ndarray:
         return self.texts[stream][text][begin : begin + self.steps + 1]
@@ -169,9 +172,9 @@ def sentences(ids: np.ndarray, where: str) -> list[np.ndarray]:
     return [part.astype(np.int64) for part in np.split(ids, ends[:-1] + 1)]
 
 
-def padded(rows: list[np.ndarray]) -> Tensor:
-    """Ids of several lengths -> int64 [B, T], filled up with PAD."""
-    out = np.full((len(rows), max(map(len, rows))), PAD, np.int64)
+def padded(rows: list[np.ndarray], most: int = 0) -> Tensor:
+    """Ids of several lengths -> int64 [B, T], filled up with PAD: T is the longest, or `most`."""
+    out = np.full((len(rows), most or max(map(len, rows))), PAD, np.int64)
     for row, ids in zip(out, rows, strict=True):
         row[: len(ids)] = ids
     return torch.from_numpy(out)

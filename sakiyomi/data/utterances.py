@@ -12,13 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from sakiyomi.data.episodes import Entry, EpisodeStore
 from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.texts import Buckets, padded
 from sakiyomi.data.vocabulary import EOS
-from sakiyomi.data.windows import Batch, Data, training_entries
+from sakiyomi.data.windows import CPU, Batch, Data, part_of, training_entries
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.layers.ctc import frames_needed
 
@@ -58,16 +57,26 @@ class Utterances:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
-        """The training batch of one step: utterances of like length, all of them once an epoch (but for the few that
-        do not fill a last batch)."""
-        return self.batch(self._buckets.at(seed, step, batch_size))
+    def draw(
+        self, seed: int, step: int, batch_size: int, rows: slice = slice(None), device: torch.device = CPU
+    ) -> Batch:
+        """The training batch of one step, or `rows` of it: utterances of like length, all of them once an epoch (but
+        for the few that do not fill a last batch)."""
+        picks = self._buckets.at(seed, step, batch_size)
+        return self.batch(part_of(picks, rows), device, beside=picks)
 
-    def batch(self, picks: list[int]) -> Batch:
-        """The utterances with these numbers: frames [B, T, ...] filled up with 0, labels [B, U] with PAD."""
-        inputs = {name: pad_sequence([self.read[name][i] for i in picks], batch_first=True) for name in self.reads}
-        targets = {name: padded([self.said[name][i] for i in picks]) for name in self.taught}
-        return Batch(inputs, targets, real_frames([int(self.lengths[i, 0]) for i in picks]))
+    def batch(self, picks: list[int], device: torch.device = CPU, beside: Sequence[int] = ()) -> Batch:
+        """The utterances with these numbers: frames [B, T, ...] filled up with 0, labels [B, U] with PAD, both as long
+        as the longest of them and of those `beside` them."""
+        room = (*picks, *beside)
+        frames = int(self.lengths[list(room), 0].max())
+        inputs = {name: filled([self.read[name][i] for i in picks], frames) for name in self.reads}
+        targets = {
+            name: padded([self.said[name][i] for i in picks], max(len(self.said[name][i]) for i in room))
+            for name in self.taught
+        }
+        mask = real_frames([int(self.lengths[i, 0]) for i in picks], frames)
+        return Batch(inputs, targets, mask).to(device)
 
     def _check(self) -> None:
         """Raises SakiyomiError, see `__init__`."""
@@ -92,6 +101,14 @@ def labels_of(store: EpisodeStore, entry: Entry, name: str) -> np.ndarray:
     return ids[:-1].astype(np.int64)
 
 
-def real_frames(lengths: Sequence[int]) -> Tensor:
-    """1 where there is a frame and 0 in padding, float32 [B, T]."""
-    return (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).float()
+def filled(rows: list[Tensor], most: int) -> Tensor:
+    """Frames [T, ...] of several lengths, at most `most` -> [B, most, ...], filled up with 0."""
+    out = rows[0].new_zeros(len(rows), most, *rows[0].shape[1:])
+    for row, frames in zip(out, rows, strict=True):
+        row[: len(frames)] = frames
+    return out
+
+
+def real_frames(lengths: Sequence[int], most: int = 0) -> Tensor:
+    """1 where there is a frame and 0 in padding, float32 [B, T]: T is the longest, or `most`."""
+    return (torch.arange(most or max(lengths)) < torch.tensor(lengths)[:, None]).float()

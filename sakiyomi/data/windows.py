@@ -4,6 +4,7 @@ Which windows a step sees follows from (seed, step) alone, so that a resumed run
 Every batch carries a mask; episodes shorter than the longest are padded with their last values and masked out.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -18,6 +19,7 @@ from sakiyomi.data.records import latest
 from sakiyomi.errors import SakiyomiError, unknown
 
 MOST_RATE = 100  # times the recording's: more is a slip of the keyboard
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         move = {k: v.to(device, non_blocking=True) for k, v in self.inputs.items()}
-        return Batch(move, {k: v.to(device, non_blocking=True) for k, v in self.targets.items()}, self.mask.to(device))
+        targets = {k: v.to(device, non_blocking=True) for k, v in self.targets.items()}
+        return Batch(move, targets, self.mask.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,22 @@ def order(seed: int, epoch: int, count: int) -> np.ndarray:
     return drawn
 
 
+def in_turn(seed: int, step: int, batch_size: int, count: int) -> list[int]:
+    """What one step sees of `count` windows: a new permutation of all each time they have all been seen."""
+    positions = (divmod(position, count) for position in range(step * batch_size, (step + 1) * batch_size))
+    return [int(order(seed, epoch, count)[index]) for epoch, index in positions]
+
+
+def part_of(picks: list[int], rows: slice) -> list[int]:
+    """These rows of a batch. Raises SakiyomiError where there is none."""
+    if not picks[rows]:
+        raise SakiyomiError(
+            f"a batch of {len(picks)} has nothing for the part that begins with number {rows.start or 0}; a split "
+            "may have less than --train.batch-size; use fewer --train.shards"
+        )
+    return picks[rows]
+
+
 class Batches(Protocol):
     """What the loop learns from: windows of recordings, or sentences."""
 
@@ -103,12 +122,15 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
-        """The training batch of one step, a function of (seed, step)."""
+    def draw(
+        self, seed: int, step: int, batch_size: int, rows: slice = slice(None), device: torch.device = CPU
+    ) -> Batch:
+        """The training batch of one step, a function of (seed, step); `rows` takes only those of it, padded as the
+        whole batch is, so that a batch may be drawn in parts. A split smaller than `batch_size` may give all it has."""
         ...
 
-    def batch(self, picks: list[int]) -> Batch:
-        """Those with these numbers, in this order."""
+    def batch(self, picks: list[int], device: torch.device = CPU) -> Batch:
+        """Those with these numbers, in this order, on `device`."""
         ...
 
 
@@ -145,36 +167,50 @@ class Windows:
         entries = tuple(entry for entry in entries if entry.id in only) if only else entries
         self.windows = self._cut_all(entries, data)
         self.steps = max(window.steps for window in self.windows)
+        # By the device as it was asked for: what is asked of "cuda" lies on "cuda:0".
+        self._kept: dict[tuple[str, torch.device], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def draw(self, seed: int, step: int, batch_size: int) -> Batch:
-        """The training batch of one step: a new permutation of all windows each time they have all been seen."""
-        first = step * batch_size
-        picks = []
-        for position in range(first, first + batch_size):
-            epoch, index = divmod(position, len(self.windows))
-            picks.append(int(order(seed, epoch, len(self.windows))[index]))
-        return self.batch(picks)
+    def draw(
+        self, seed: int, step: int, batch_size: int, rows: slice = slice(None), device: torch.device = CPU
+    ) -> Batch:
+        """The training batch of one step, or `rows` of it: a new permutation of all windows each time they have all
+        been seen."""
+        return self.batch(part_of(in_turn(seed, step, batch_size, len(self)), rows), device)
 
-    def batch(self, picks: list[int]) -> Batch:
-        """The windows with these numbers, in this order, padded to the longest window of the split."""
-        chosen = [self.windows[i] for i in picks]
-        real = np.arange(self.steps) < np.array([[window.steps] for window in chosen])
+    def batch(self, picks: list[int], device: torch.device = CPU) -> Batch:
+        """The windows with these numbers, in this order, padded to the longest window of the split. They travel to
+        `device` as they were recorded (a picture is a quarter of its floats) and are normalised there."""
+        real = np.arange(self.steps) < np.array([[self.windows[i].steps] for i in picks])
         mask = torch.from_numpy(real.astype(np.float32))
         inputs, targets = {}, {}
         for stream in self.streams:
             target = target_stream(self.store, stream)
-            values = torch.from_numpy(self._stacked(chosen, stream))
-            values = self.normalizer.encode(stream, values)
+            values = self.normalizer.encode(stream, self._recorded(picks, stream, device))
             inputs[stream] = values[:, :-1]
             if target == stream:
                 targets[stream] = values[:, 1:]
             else:
-                commands = torch.from_numpy(self._stacked(chosen, target)[:, :-1])
-                targets[stream] = self.normalizer.encode(stream, commands)
-        return Batch(inputs, targets, mask)
+                targets[stream] = self.normalizer.encode(stream, self._recorded(picks, target, device)[:, :-1])
+        return Batch(inputs, targets, mask.to(device, non_blocking=True))
+
+    def keep(self, device: torch.device, limit: int) -> bool:
+        """Keep all windows on `device`, as recorded, if they take at most `limit` bytes there: a batch is then a choice
+        of numbers. Whether they do."""
+        names = dict.fromkeys(n for name in self.streams for n in (name, target_stream(self.store, name)))
+        values = (self.store.streams[name] for name in names)
+        each = sum(math.prod(value.shape) * np.dtype(value.dtype).itemsize for value in values)
+        if len(self) * (self.steps + 1) * each > limit:
+            return False
+        for name in names:
+            first = torch.from_numpy(self._padded(self.windows[0], name))
+            kept = torch.empty((len(self), *first.shape), dtype=first.dtype, device=device)
+            for number, window in enumerate(self.windows):  # the host may have less memory: one at a time
+                kept[number] = torch.from_numpy(self._padded(window, name))
+            self._kept[name, device] = kept
+        return True
 
     def series(self, stream: str) -> list[np.ndarray]:
         """The stream at the model's rate, one array [T + 1, ...] a window."""
@@ -234,15 +270,26 @@ class Windows:
             out = (out * (1 - share) + values[right] * share).astype(np.float32)
         return out
 
-    def _stacked(self, windows: list[Window], stream: str) -> np.ndarray:
-        """The stream over some windows, [B, self.steps + 1, ...]. One is in memory besides at a time: memory that was
-        just used is read into several times as fast as new memory."""
+    def _recorded(self, picks: list[int], stream: str, device: torch.device) -> Tensor:
+        """The stream over some windows, [B, self.steps + 1, ...], as recorded."""
+        kept = self._kept.get((stream, device))
+        if kept is None:
+            return self._stacked([self.windows[i] for i in picks], stream, device)
+        numbers = torch.tensor(picks, pin_memory=device.type == "cuda")
+        return kept.index_select(0, numbers.to(device, non_blocking=True))
+
+    def _stacked(self, windows: list[Window], stream: str, device: torch.device) -> Tensor:
+        """The stream over some windows, [B, self.steps + 1, ...], as recorded. One is in memory besides at a time:
+        memory that was just used is read into several times as fast as new memory."""
         first = self._padded(windows[0], stream)
-        out = np.empty((len(windows), *first.shape), first.dtype)
-        out[0] = first
+        dtype = torch.from_numpy(first[:0]).dtype
+        # Pinned, so that the copy to a GPU goes on while this process does other things.
+        out = torch.empty((len(windows), *first.shape), dtype=dtype, pin_memory=device.type == "cuda")
+        rows = out.numpy()
+        rows[0] = first
         for number, window in enumerate(windows[1:], 1):
-            out[number] = self._padded(window, stream)
-        return out
+            rows[number] = self._padded(window, stream)
+        return out.to(device, non_blocking=True)
 
     def _padded(self, window: Window, stream: str) -> np.ndarray:
         """The stream over the window, [self.steps + 1, ...]: what is missing repeats the last value."""

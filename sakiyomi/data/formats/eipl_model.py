@@ -34,7 +34,7 @@ from sakiyomi.guard import Limits
 from sakiyomi.job import Job, Train, build, save_job
 from sakiyomi.models import SequenceModel
 from sakiyomi.rollout import Trained
-from sakiyomi.run import console, save_checkpoint, save_weights
+from sakiyomi.run import console, moments_here, save_checkpoint, save_weights
 from sakiyomi.schedules import Weight
 from sakiyomi.train import Counters, learned_limits
 
@@ -113,7 +113,7 @@ def import_eipl_model(checkpoint: Path, out: Path, how: EiplModel) -> None:
     facts = {"network": found.name, "how": asdict(how), "args": args, "taken": asdict(untold), "told": told}
     write_atomic(out / "imported.json", json.dumps(facts, indent=2, default=str).encode())
     optimizer = torch.optim.Adam(model.parameters())
-    save_checkpoint(out / "last.safetensors", model, optimizer, found.config, Counters().as_dict())
+    save_checkpoint(out / "last.safetensors", model, moments_here(optimizer), found.config, Counters().as_dict())
     save_weights(out / "weights.safetensors", model, found.config, {"step": 0, "from": "EIPL"})
     save_job(job, out)  # last: without it a folder is no run yet, and a call that was killed may be made again
     for line in told:
