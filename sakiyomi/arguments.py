@@ -6,9 +6,13 @@ from typing import Any, TypeVar
 
 import tyro
 
-from sakiyomi.errors import unknown
+from sakiyomi.errors import SakiyomiError, unknown
 
 Arguments = TypeVar("Arguments")
+
+
+class NoRun(SakiyomiError):
+    """There is no such run."""
 
 
 def parse(default: Arguments, command: str, rest: list[str]) -> Arguments:
@@ -49,7 +53,8 @@ def run_folder(name: str, given: str) -> Path:
     """`given`, or runs/NAME. Raises SakiyomiError when neither holds a run, with the ones that exist."""
     folder = Path(given) if given else Path("runs") / name
     if not (folder / "job.json").exists():
-        raise unknown("run", given or name, [path.parent.name for path in Path("runs").glob("*/job.json")])
+        known = [path.parent.name for path in Path("runs").glob("*/job.json")]
+        raise NoRun(str(unknown("run", given or name, known)))
     return folder
 
 

@@ -10,6 +10,8 @@ import tyro
 
 from sakiyomi.along_recordings import arm_is_here, evaluate_recordings, explain_recordings, recording_of
 from sakiyomi.arguments import narrow, option, parse, run_folder
+from sakiyomi.commands_bench import do_bench
+from sakiyomi.commands_cluster import Deeds, do_sweep
 from sakiyomi.commands_draw import (
     do_evaluate_draws,
     do_explain_draws,
@@ -19,6 +21,7 @@ from sakiyomi.commands_draw import (
     do_style,
 )
 from sakiyomi.commands_motion import (
+    asked_controller,
     do_demo_motion,
     do_serve,
     evaluate_character,
@@ -32,17 +35,20 @@ from sakiyomi.commands_sound import do_evaluate_sound, do_rollout_sound
 from sakiyomi.commands_speech import do_evaluate_speech, do_rollout_speech
 from sakiyomi.commands_surprise import do_evaluate_series, do_watch
 from sakiyomi.commands_text import do_evaluate_text, do_explain_text, do_rollout_text
+from sakiyomi.control import ControllerJob
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.far import is_url
 from sakiyomi.data.formats.importing import given
 from sakiyomi.data.public import FOLDER, fetch, public_sets
 from sakiyomi.demo import demo, evaluate_with_bar
+from sakiyomi.distributed import joined
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate import save
 from sakiyomi.evaluate_imagined import HowImagined, evaluate_imagined, save_imagined
 from sakiyomi.explain import explain
+from sakiyomi.fleet import Fleet, driver
 from sakiyomi.imagine import Imagining, rollout_imagined
-from sakiyomi.job import Job, load_job, model_name
+from sakiyomi.job import Job, Preset, load_job, model_name
 from sakiyomi.models import MODELS
 from sakiyomi.prepare import FORMATS, prepare, recognise
 from sakiyomi.presets import CONTROLLERS, PRESETS, preset
@@ -50,6 +56,7 @@ from sakiyomi.rollout import Closed, along_recording, load, rollout
 from sakiyomi.run import console, pick_device, progress_bar
 from sakiyomi.scores.protocol import compare, load_scores, save_scores
 from sakiyomi.stage import steers
+from sakiyomi.sweep import Verbs
 from sakiyomi.train import train
 from sakiyomi.views.tables import print_differences, print_scores
 
@@ -65,7 +72,7 @@ class Train(Job):
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Fleet):
     """Score a trained run, in closed loop and on recordings."""
 
     run: str = ""
@@ -172,10 +179,18 @@ def do_fetch(name: str, rest: list[str]) -> None:
     console.print(str(folder))
 
 
-def do_train(name: str, rest: list[str]) -> None:
-    if name in CONTROLLERS:
-        train_character(name, rest)
-        return
+@dataclass(frozen=True)
+class AskedTraining:
+    """A training as the command line asks for it."""
+
+    job: Job
+    folder: Path
+    resume: bool
+    chosen: Preset | None
+    """None for a run that was imported."""
+
+
+def asked_training(name: str, rest: list[str]) -> AskedTraining:
     folder = Path(option(rest, "--out") or f"runs/{name}")
     resumed = "--resume" in rest and (folder / "job.json").exists()
     chosen = None if resumed and name not in PRESETS else preset(name)  # a run that was imported has none
@@ -186,14 +201,42 @@ def do_train(name: str, rest: list[str]) -> None:
     narrowed = dataclasses.make_dataclass("Train", [model], bases=(Train,), frozen=True)
     narrowed.__doc__ = Train.__doc__
     args = parse(narrowed(**vars(job)), f"train {name}", rest)
-    job = narrow(args, Job)
-    if chosen and job.data.store == chosen.job.data.store and not finished(Path(job.data.store)):
-        prepare(chosen.source, Path(job.data.store))
-    ended = train(job, folder, args.resume)
-    early = ", stopped early" if ended.stopped_early else ""
-    console.print(
-        f"{ended.steps} steps{early}; best {job.train.keep} of validation {ended.best:.3e} at step {ended.best_step}"
-    )
+    return AskedTraining(narrow(args, Job), folder, args.resume, chosen)
+
+
+def make_recordings(asked: AskedTraining) -> None:
+    """Make the recordings of a preset where there are none."""
+    store = asked.job.data.store
+    if asked.chosen and store == asked.chosen.job.data.store and not finished(Path(store)):
+        prepare(asked.chosen.source, Path(store))
+
+
+def do_train(name: str, rest: list[str]) -> None:
+    with joined() as team:
+        if name in CONTROLLERS:
+            if team.size > 1:
+                raise SakiyomiError(f"{name} is trained by one process, not {team.size}; start it without torchrun")
+            train_character(name, rest)
+            return
+        asked = asked_training(name, rest)
+        team.once("recordings", lambda: make_recordings(asked))
+        ended = train(asked.job, asked.folder, asked.resume)
+        early = ", stopped early" if ended.stopped_early else ""
+        console.print(
+            f"{ended.steps} steps{early}; best {asked.job.train.keep} of validation {ended.best:.3e} "
+            f"at step {ended.best_step}"
+        )
+
+
+def asked_job(name: str, rest: list[str]) -> Job | ControllerJob:
+    """What `train` would do."""
+    return asked_controller(name, rest)[0] if name in CONTROLLERS else asked_training(name, rest).job
+
+
+def record(name: str, rest: list[str]) -> None:
+    """Make the recordings that `train` would make."""
+    if name not in CONTROLLERS:
+        make_recordings(asked_training(name, rest))
 
 
 def finished(store: Path) -> bool:
@@ -234,7 +277,7 @@ def do_evaluate(name: str, rest: list[str]) -> None:
         save_scores(scores, folder / "scores.json")
         print_scores(scores)
         return
-    evaluated = evaluate_with_bar(trained, args.trials, args.seed, args.only)
+    evaluated = evaluate_with_bar(trained, args.trials, args.seed, args.only, driver(args, folder))
     save(evaluated, folder)
     print_scores(evaluated.scores)
 
@@ -362,6 +405,10 @@ VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
     "fetch": (do_fetch, "fetch a public set of recordings: " + ", ".join(public_sets())),
     "train": (do_train, "train a preset"),
     "evaluate": (do_evaluate, "score a trained run"),
+    "sweep": (
+        lambda name, rest: do_sweep(name, rest, Deeds(asked_job, record, Verbs(do_train, do_evaluate))),
+        "train and score from several seeds, for several values of fields; one table",
+    ),
     "rollout": (do_rollout, "drive, imagine, walk, be steered, draw, write, hear, speak, or predict along a recording"),
     "generate": (lambda name, rest: do_generate(name, rest, does(name, rest)), "draw pictures, such as digits"),
     "style": (do_style, "the ten digits in the hand of one photographed digit"),
@@ -373,6 +420,7 @@ VERBS: dict[str, tuple[Callable[[str, list[str]], None], str]] = {
         "raise the alarm where a series, or the world, surprises",
     ),
     "compare": (do_compare, "two runs' scores side by side, if measured alike"),
+    "bench": (do_bench, "how fast a preset is on this machine, and how far from the machine's limit"),
 }
 
 

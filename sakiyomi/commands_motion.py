@@ -85,7 +85,8 @@ class Serve(Serving):
     given."""
 
 
-def train_character(name: str, rest: list[str]) -> None:
+def asked_controller(name: str, rest: list[str]) -> tuple[ControllerJob, Path, bool]:
+    """A training as the command line asks for it: what, in which run folder, and whether it goes on."""
     job, folder = CONTROLLERS[name]().job, Path(option(rest, "--out") or f"runs/{name}")
     if "--resume" in rest and (folder / "job.json").exists():
         job = load_job(folder)  # what was asked for then need not be typed again
@@ -94,8 +95,12 @@ def train_character(name: str, rest: list[str]) -> None:
     narrowed = dataclasses.make_dataclass("TrainController", [task], bases=(TrainController,), frozen=True)
     narrowed.__doc__ = TrainController.__doc__
     args: Any = parse(narrowed(**vars(job)), f"train {name}", rest)
-    asked = narrow(args, ControllerJob)
-    train_controller(asked, character_of(asked.character, device=asked.device), folder, args.resume)
+    return narrow(args, ControllerJob), folder, args.resume
+
+
+def train_character(name: str, rest: list[str]) -> None:
+    asked, folder, resume = asked_controller(name, rest)
+    train_controller(asked, character_of(asked.character, device=asked.device), folder, resume)
     console.print(f"{folder} holds the controller; look at it: sakiyomi rollout {name} --run {folder}", markup=False)
 
 

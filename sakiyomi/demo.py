@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sakiyomi.data.episodes import EpisodeStore
-from sakiyomi.evaluate import Evaluated, cube_distances, evaluate, nearest_point, save
+from sakiyomi.evaluate import Drive, Evaluated, cube_distances, evaluate, nearest_point, save
 from sakiyomi.explain import best_trial, hidden_picture
 from sakiyomi.prepare import prepare
 from sakiyomi.presets import Preset
@@ -47,10 +47,12 @@ def demo(preset: Preset, folder: Path, trials: int) -> Path:
     return path
 
 
-def evaluate_with_bar(trained: Trained, trials: int, seed: int = 10_000, only: tuple[str, ...] = ()) -> Evaluated:
+def evaluate_with_bar(
+    trained: Trained, trials: int, seed: int = 10_000, only: tuple[str, ...] = (), driver: Drive | None = None
+) -> Evaluated:
     """`evaluate`, seen by somebody who waits."""
     with progress_bar("driving", 1) as bar:
-        return evaluate(trained, trials, seed, only, bar.of)
+        return evaluate(trained, trials, seed, only, bar.of, driver)
 
 
 def report(preset: Preset, store: EpisodeStore, trained: Trained, evaluated: Evaluated, folder: Path) -> Path:

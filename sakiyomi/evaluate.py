@@ -7,7 +7,7 @@ Closed loop: success at taught and untaught places and under harder circumstance
 attention point follows the cube; what the guard had to change; latency. On recordings: drift of every stream.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,24 @@ RULE = "cube at least 8 cm above its rest for 0.5 s without a break"
 MOVE_TICK = 5
 DRIFT_WINDOWS = 16
 KEEP_PICTURES = 10  # trials a condition whose pictures stay in memory, for the report
+
+Progress = Callable[[int, int, str], None]
+"""Is told trials done, trials in all, and the condition at hand."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Trials of one condition."""
+
+    condition: Condition
+    numbers: range
+    """Which of its trials."""
+    blind: np.ndarray | None
+    """What a blinded policy sees, uint8 [H, W, 3]."""
+
+
+Drive = Callable[[Trained, Mapping[str, Asked], Progress], dict[str, list[Trial]]]
+"""What runs the trials asked for, by condition: `drive`, or many of it at once (`fleet.py`)."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +74,11 @@ def evaluate(
     trials: int = 50,
     seed: int = 10_000,
     only: Iterable[str] | None = None,
-    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+    progress: Progress = lambda done, total, name: None,
+    driver: Drive | None = None,
 ) -> Evaluated:
-    """Run every condition (or `only` those named) and score the validation recordings."""
+    """Run every condition (or `only` those named) by `driver` (by `drive` if not given), and score the validation
+    recordings."""
     store = EpisodeStore(trained.job.data.store)
     image_size = picture_size(trained.job)
     chosen = conditions(trials, seed)
@@ -69,24 +89,33 @@ def evaluate(
     windows = validation_windows(trained, store)
     drifts = drifts_of(trained, windows)
     scores = drift_scores(trained.job.data.store, len(windows.mask), drifts)
-    world, policy = PickCube(image_size=image_size), Policy(trained)
-    found: dict[str, list[Trial]] = {}
-    for number, (name, condition) in enumerate(chosen.items()):
-        blind = mean_picture(store, trained.job.data) if condition.blind else None
-        found[name] = []
-        for i, scene in enumerate(condition.scenes):
-            move = condition.moves[i] if condition.moves else None
-            first = condition.first_seed + i
-            trial = run_trial(world, policy, first, scene, blind, HORIZON, move_at=MOVE_TICK, move_to=move)
-            found[name].append(trial if i < KEEP_PICTURES else replace(trial, images=None, predicted_images=None))
-            progress(number * trials + i + 1, len(chosen) * trials, name)
+    asked = {
+        name: Asked(one, range(trials), mean_picture(store, trained.job.data) if one.blind else None)
+        for name, one in chosen.items()
+    }
+    found = (driver or drive)(trained, asked, progress)
+    for name, condition in chosen.items():
         scores |= success_scores(name, condition, found[name], image_size)
         if found[name][0].predicted_attention is not None and not condition.blind:
             scores |= attention_scores(name, condition, found[name], image_size)
-    world.close()
     everything = Evaluated(scores, found, drifts)
     scores |= latency_scores(everything.latencies)
     return everything
+
+
+def drive(trained: Trained, asked: Mapping[str, Asked], progress: Progress) -> dict[str, list[Trial]]:
+    """The trials, one after the other in this process."""
+    world, policy = PickCube(image_size=picture_size(trained.job)), Policy(trained)
+    total, found = sum(len(one.numbers) for one in asked.values()), {name: [] for name in asked}
+    for name, one in asked.items():
+        for i in one.numbers:
+            move = one.condition.moves[i] if one.condition.moves else None
+            first, scene = one.condition.first_seed + i, one.condition.scenes[i]
+            trial = run_trial(world, policy, first, scene, one.blind, HORIZON, move_at=MOVE_TICK, move_to=move)
+            found[name].append(trial if i < KEEP_PICTURES else replace(trial, images=None, predicted_images=None))
+            progress(sum(map(len, found.values())), total, name)
+    world.close()
+    return found
 
 
 def save(evaluated: Evaluated, folder: Path) -> None:
@@ -107,22 +136,30 @@ def success_scores(name: str, condition: Condition, trials: list[Trial], image_s
 
 
 def attention_scores(name: str, condition: Condition, trials: list[Trial], image_size: int) -> dict[str, Score]:
-    """Median distance between the cube and the one predicted point that follows it best in all trials, in pixels
-    of a 64 x 64 picture, over the ticks before the gripper closes; nothing where no trial has such ticks."""
-    distances = cube_distances(trials, start=MOVE_TICK + 3 if condition.moves else 0)
-    counted = distances[np.isfinite(distances).any(axis=(1, 2))]
-    if not len(counted):
+    """How a predicted point keeps to the cube over the ticks before the gripper closes, in pixels of a 64 x 64 picture;
+    nothing where no trial has such ticks.
+
+    `attention/NAME`: median distance between the cube and the one point that is nearest in all trials.
+    `following/NAME`: the same to the place beside the cube that the point keeps to (its median there). A point that
+    looks beside the cube, or at its edge, follows it all the same; one that never moves does not.
+    """
+    gaps = cube_gaps(trials, start=MOVE_TICK + 3 if condition.moves else 0)
+    gaps = gaps[np.isfinite(gaps).any(axis=(1, 2, 3))]
+    if not len(gaps):
         return {}
-    interval = bootstrap(np.nanmedian(counted[:, :, nearest_point(counted)], axis=1), np.median)
-    rule = (
-        "distance of one predicted point (the same in all trials) to the cube before grasping, median over ticks, "
-        "then over trials that have such ticks"
-    )
-    protocol = replace(
-        _protocol(condition, len(trials), image_size, rule, "bootstrap 95 %"), best_of=distances.shape[2]
-    )
-    key = f"attention/{name}"
-    return {key: Score(key, interval.value, interval.low, interval.high, "px of 64", protocol)}
+    protocol = _protocol(condition, len(trials), image_size, "", "bootstrap 95 %")
+    said = "before grasping, median over ticks, then over trials that have such ticks"
+    out = {}
+    for key, what, kept in (
+        ("attention", "the cube", np.zeros(2)),
+        ("following", "a place beside the cube, the same in all trials,", np.nanmedian(gaps, axis=(0, 1))),
+    ):
+        distances = np.linalg.norm(gaps - kept, axis=-1)
+        interval = bootstrap(np.nanmedian(distances[:, :, nearest_point(distances)], axis=1), np.median)
+        rule = f"distance of one predicted point (the same in all trials) to {what} {said}"
+        how = replace(protocol, rule=rule, best_of=distances.shape[2])
+        out[f"{key}/{name}"] = Score(f"{key}/{name}", interval.value, interval.low, interval.high, "px of 64", how)
+    return out
 
 
 def nearest_point(distances: np.ndarray) -> int:
@@ -132,17 +169,21 @@ def nearest_point(distances: np.ndarray) -> int:
 
 
 def cube_distances(trials: list[Trial], start: int = 0) -> np.ndarray:
-    """[trials, T - 1, K]: each point predicted at tick t to the cube at t + 1, px of 64; NaN once the gripper has
-    begun to close and before tick `start`."""
+    """[trials, T - 1, K]: the lengths of `cube_gaps`."""
+    return np.linalg.norm(cube_gaps(trials, start), axis=-1)
+
+
+def cube_gaps(trials: list[Trial], start: int = 0) -> np.ndarray:
+    """[trials, T - 1, K, 2]: from the cube at t + 1 to each point predicted at tick t, px of 64; NaN once the gripper
+    has begun to close and before tick `start`."""
     out = []
     for trial in trials:
         assert trial.predicted_attention is not None
-        gap = trial.predicted_attention[:-1] - trial.cube_pixels[1:, None]
-        distance = 64 * np.linalg.norm(gap, axis=-1)
+        gap = 64 * (trial.predicted_attention[:-1] - trial.cube_pixels[1:, None])
         closing = trial.commands[:-1, -1] < 0.9 * trial.joints[0, -1]
-        distance[np.maximum.accumulate(closing)] = np.nan
-        distance[:start] = np.nan
-        out.append(distance)
+        gap[np.maximum.accumulate(closing)] = np.nan
+        gap[:start] = np.nan
+        out.append(gap)
     return np.stack(out)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from sakiyomi.errors import SakiyomiError
 
@@ -41,3 +42,13 @@ def bootstrap(
     picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
     low, high = np.percentile(statistic(values[picks], axis=1), (2.5, 97.5))
     return Interval(float(statistic(values)), float(low), float(high))
+
+
+def student(values: np.ndarray) -> Interval:
+    """A mean with Student's interval (1908), for few values such as one of each seed; `values` [n], n at least 2."""
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) < 2:
+        raise SakiyomiError(f"Student's interval needs at least two values in a row, got shape {list(values.shape)}")
+    mean, n = float(values.mean()), len(values)
+    half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)

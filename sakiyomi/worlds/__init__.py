@@ -3,6 +3,7 @@
 It also asks MuJoCo for EGL, which renders without a display, before MuJoCo is imported for the first time.
 """
 
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -18,14 +19,15 @@ def no_renderer(error: BaseException) -> SakiyomiError:
     """What to tell somebody whose machine cannot render off-screen."""
     return SakiyomiError(
         f"MuJoCo found no off-screen renderer (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error}. "
-        "On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri; or set MUJOCO_GL=osmesa (package libosmesa6); "
-        "where mujoco was imported before sakiyomi.worlds, set MUJOCO_GL=egl before that"
+        "On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri libopengl0; or set MUJOCO_GL=osmesa (package "
+        "libosmesa6); where mujoco was imported before sakiyomi.worlds, set MUJOCO_GL=egl before that"
     )
 
 
 try:
     import mujoco as _mujoco  # noqa: F401  (asked for here so that a missing library is explained)
-except (ImportError, AttributeError, RuntimeError) as error:  # PyOpenGL raises AttributeError without libEGL
+# PyOpenGL raises AttributeError without libEGL, ArgumentError without libOpenGL.
+except (ImportError, AttributeError, RuntimeError, ctypes.ArgumentError) as error:
     raise no_renderer(error) from error
 
 # Triton (which torch loads on the first optimizer) and Mesa's software renderer each bring an LLVM. Triton loaded
