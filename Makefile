@@ -25,6 +25,8 @@ bench: .venv/ready
 	$(PY) -m benchmarks.text
 	$(PY) -m benchmarks.speech
 	$(PY) -m benchmarks.bridges
+	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.scale measure
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

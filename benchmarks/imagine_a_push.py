@@ -10,7 +10,6 @@ training at a time: two on the same cores slow each other tenfold. `bridge` take
 SAKIYOMI_BRIDGE names (a Bridge V2 .tfrecord).
 """
 
-import copy
 import json
 import os
 import statistics
@@ -23,32 +22,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.common import measure, plain
 from benchmarks.imagine_page import write_page, write_readme_rows
-from benchmarks.published_svg import published_loss
+from benchmarks.published_svg import sides_of
+from benchmarks.side_by_side import Sides, agreed
 from sakiyomi.data.formats.bridge import Bridge
 from sakiyomi.data.sources.push import PushSource
-from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate_imagined import HowImagined, evaluate_imagined, save_imagined
 from sakiyomi.files import write_atomic
 from sakiyomi.imagine import Imagining, rollout_imagined
 from sakiyomi.job import Job, load_job
+from sakiyomi.measuring import in_turn
 from sakiyomi.models import SVG
 from sakiyomi.prepare import prepare
 from sakiyomi.presets import Preset, preset
 from sakiyomi.rollout import load
 from sakiyomi.run import read_metrics
-from sakiyomi.schedules import TeacherForcing, Weight, progress_at
+from sakiyomi.schedules import TeacherForcing, Weight
 from sakiyomi.scores.protocol import load_scores
 from sakiyomi.train import train
 from sakiyomi.views.plots import picture_scores, schedule_comparison, schedule_page
 from sakiyomi.watchdog import warnings
 
 RESULTS, RUNS, DOCS = Path("benchmarks/results/imagine"), Path("runs/bench"), Path("docs")
-CPU = torch.device("cpu")
 BRIDGE = Path(os.environ.get("SAKIYOMI_BRIDGE", "data/bridge_train.tfrecord"))
 SCHEDULE_STEPS = 1200  # of each of the four compared runs
 
@@ -158,51 +156,25 @@ def trained_and_scored(chosen: Preset, name: str) -> dict[str, Any]:
 def speed_part() -> dict[str, Any]:
     """The training step against the published arithmetic: same weights, batch and noise, A B A B in one process."""
     configs = {"VGG, batch 16, 2 -> 10": SVG.Config(), "push-small, batch 16": preset("push-small").job.model}
-    return {name: step_speed(config, rounds=3 if name.startswith("VGG") else 9) for name, config in configs.items()}
+    return {name: step_speed(sides_of(config, name), 3 if "VGG" in name else 9) for name, config in configs.items()}
 
 
-def step_speed(config: Any, rounds: int, batch_size: int = 16, steps: int = 11) -> dict[str, Any]:
-    torch.manual_seed(0)
-    published = SVG(config)
-    ours = copy.deepcopy(published).to(memory_format=torch.channels_last)
-    seen = published.example(batch_size, steps + 1)
-    first, then = ({k: v[:, cut] for k, v in seen.items()} for cut in (slice(None, -1), slice(1, None)))
-    batch = Batch(first, then, torch.ones(batch_size, steps))
-
-    def loss(way: str) -> dict[str, Tensor]:
-        progress = progress_at(0, 1, 0, CPU)
-        if way == "published":
-            noise = torch.randn(batch_size, steps, config.latent, generator=progress.generator)
-            return published_loss(published, batch, noise)
-        with torch.autocast("cpu", torch.bfloat16, enabled=way == "bfloat16"):
-            return ours.loss(batch, progress)
-
-    ways = ("published", "float32", "bfloat16")
-    for model in (published, ours):
-        model.eval()
-    with torch.no_grad():
-        losses = {way: loss(way) for way in ways}
-    for model in (published, ours):
-        model.train()
-    apart = {
-        way: max(float((losses[way][k].float() - losses["published"][k]).abs().max()) for k in ("image", "kl"))
-        for way in ways[1:]
-    }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds + 1):  # the first one warms up
-        for way in ways:
-            begin = time.perf_counter()
-            values = loss(way)
-            (values["image"].float().mean() + 1e-4 * values["kl"].float().mean()).backward()
-            seconds[way].append(time.perf_counter() - begin)
-            (published if way == "published" else ours).zero_grad()
-    medians = {way: statistics.median(values[1:]) for way, values in seconds.items()}
+def step_speed(sides: Sides, rounds: int) -> dict[str, Any]:
+    agreed(sides)
+    taken = {way.removeprefix("ours, "): each for way, each in in_turn(sides.ways, 0.0, rounds).items()}
+    losses = {way.removeprefix("ours, "): work() for way, work in sides.ways.items()}
+    medians = {way: statistics.median(each) for way, each in taken.items()}
+    published, *ours = taken
     return {
         "seconds": medians,
-        "each": {way: values[1:] for way, values in seconds.items()},
-        "ratio": {way: medians["published"] / medians[way] for way in ways[1:]},
-        "largest difference of the losses": apart,
+        "each": taken,
+        "ratio": {way: medians[published] / medians[way] for way in ours},
+        "largest difference of the losses": {way: largest_difference(losses[published], losses[way]) for way in ours},
     }
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)
 
 
 def memory_part() -> dict[str, Any]:

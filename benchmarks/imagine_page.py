@@ -117,7 +117,7 @@ def _speed(found: dict[str, Any]) -> str:
             (name, f"ours, {way}", f"{seconds[way]:.2f}", f"{ratio[way]:.2f}", f"{apart[way]:.1e}")
             for way in ("float32", "bfloat16")
         ]
-    header = ("networks", "way", "seconds, median", "times as fast", "largest difference of a loss, evaluation mode")
+    header = ("networks", "way", "seconds, median", "times as fast", "largest difference of a loss")
     return f"## A training step (loss and gradients), same weights, A B A B in one process\n\n{table(header, rows)}"
 
 

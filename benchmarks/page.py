@@ -49,8 +49,8 @@ def put_between(readme: Path, mark: str, rendered: str) -> None:
     write_atomic(readme, f"{before}{begin}\n{rendered}{end}{after}".encode())
 
 
-def write_page(results: Path, path: Path) -> None:
-    """Write the page from whichever parts have been measured."""
+def write_page(results: Path, path: Path, more: Iterable[str] = ()) -> None:
+    """Write the page from whichever parts have been measured, and `more` sections after them."""
     found = {p.stem: json.loads(p.read_bytes()) for p in sorted(results.glob("*.json"))}
     parts = {
         "seeds": _seeds,
@@ -74,7 +74,7 @@ def write_page(results: Path, path: Path) -> None:
             int(n): msgspec.convert(r["scores"]["success/untaught"], Score) for n, r in found["demonstrations"].items()
         }
         write_atomic(path.parent / "demonstrations.png", success_against_demonstrations(curve))
-    write_atomic(path, "\n".join(text).encode())
+    write_atomic(path, "\n".join([*text, *more]).encode())
 
 
 def write_readme_table(results: Path, readme: Path) -> None:

@@ -1,16 +1,23 @@
 """The published motion VAE's training loop (Ling et al. 2020), as arithmetic: for each sample the experts' weights are
 blended into matrices of its own, then the layers run on those; a step of a plain Adam after every frame."""
 
+import copy
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.side_by_side import Sides, our_products
 from sakiyomi.data.windows import Batch
 from sakiyomi.models import MVAE
 from sakiyomi.models.mvae import divergence
-from sakiyomi.schedules import Progress
+from sakiyomi.products import plain_products
+from sakiyomi.schedules import Progress, progress_at
+
+CPU = torch.device("cpu")
+WINDOWS, FRAMES = 64, 8  # of a batch
+COMPARED = 5  # batches, a gradient step after each of their frames
 
 
 class PublishedMVAE(nn.Module):
@@ -56,3 +63,97 @@ def published_losses(
         optimizer.step()
         pose = predicted.detach()
         yield loss.item()
+
+
+class Trained:
+    """A copy of a motion VAE in training, by the published loop or by ours. Calling it is one pass over the batch, a
+    gradient step after every frame; it returns their losses."""
+
+    def __init__(self, model: MVAE, batch: Batch, published: bool, precision: str = "float32") -> None:
+        self.batch, self.precision, self.done = batch, precision, 0
+        self.ours = copy.deepcopy(model)
+        self.published = PublishedMVAE(self.ours) if published else None
+        parameters = (self.published or self.ours).parameters()
+        self.optimizer = torch.optim.Adam(parameters, 1e-4, fused=not published)
+
+    def __call__(self) -> list[float]:
+        progress = progress_at(self.done, 1, 0, CPU, forcing=0.0)
+        self.done += 1
+        if self.published:
+            return list(published_losses(self.published, self.optimizer, self.batch, progress, 1.0))
+        losses, frames = [], self.ours.frames(self.batch, progress)
+        for _ in range(self.batch.mask.shape[1]):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+                frame = next(frames)
+            total = frame["pose"].float().mean() + frame["kl"].float().mean()
+            total.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            losses.append(total.item())
+        return losses
+
+
+def batch_of(pose: int, windows: int = WINDOWS, frames: int = FRAMES) -> Batch:
+    """Poses of noise, each to be predicted from the one before."""
+    seen = torch.randn(windows, frames + 1, pose)
+    return Batch({"pose": seen[:, :-1]}, {"pose": seen[:, 1:]}, torch.ones(windows, frames))
+
+
+def sides(quick: bool = False) -> Sides:
+    """The training step of the published sizes. The published loop runs with torch's own choice of who multiplies
+    matrices, and once more with ours: so much is not owed to the loop."""
+    torch.manual_seed(0)
+    small = MVAE.Config(pose=9, latent=4, hidden=8, experts=3, gate=5, reduction="mean")
+    model = MVAE(small if quick else MVAE.Config(reduction="mean"))
+    batch = batch_of(model.config.pose, 3, 4) if quick else batch_of(model.config.pose)
+    published, helped = (Trained(model, batch, published=True) for _ in range(2))
+    ours, half = (Trained(model, batch, False, precision) for precision in ("float32", "bfloat16"))
+    ways = {
+        "published": lambda: plain(published),
+        "ours, float32": lambda: wide(ours),
+        "ours, bfloat16": lambda: wide(half),
+        "published, our products": lambda: wide(helped),
+    }
+    title = f"MVAE, pose {model.config.pose}, batch {len(batch.mask)} x {batch.mask.shape[1]}, a step after each frame"
+    return Sides(title, batch.mask.numel(), ways, lambda: agreement(model, batch))
+
+
+def plain(trained: Trained) -> list[float]:
+    with plain_products():
+        return trained()
+
+
+def wide(trained: Trained) -> list[float]:
+    """As our training has it."""
+    with our_products():
+        return trained()
+
+
+def agreement(model: MVAE, batch: Batch) -> dict[str, float]:
+    """Losses of many gradient steps, by each way on its own weights, relative; gradients of the first frame, relative
+    to the largest."""
+    published, ours = Trained(model, batch, published=True), Trained(model, batch, published=False)
+    gradients = float(_gradients_apart(published, ours))
+    pairs = [pair for _ in range(COMPARED) for pair in zip(plain(published), wide(ours), strict=True)]
+    return {f"{len(pairs)} losses": max(abs(a - b) / abs(a) for a, b in pairs), "gradient": gradients}
+
+
+def _gradients_apart(published: Trained, ours: Trained) -> Tensor:
+    """At the first frame. The published weights are [experts, read, write], ours [read, experts, write], z apart."""
+    twin = published.published
+    assert twin is not None
+    pose, target = ours.batch.inputs["pose"][:, 0], ours.batch.targets["pose"][:, 0]
+    z = torch.randn(len(pose), ours.ours.config.latent)
+    layers = (ours.ours.decoder.first, ours.ours.decoder.second, ours.ours.decoder.last)
+    weights = [one for layer in layers for one in (layer.latent, layer.weight, layer.bias)]
+    with plain_products():
+        error = functional.mse_loss(twin.decode(z, pose), target)
+        theirs = torch.autograd.grad(error, [*twin.weights, *twin.biases, *twin.gate.parameters()])
+    with our_products():
+        error = functional.mse_loss(ours.ours.decode(z, pose), target)
+        assert ours.ours.gate is not None
+        found = torch.autograd.grad(error, [*weights, *ours.ours.gate.parameters()])
+    joined = [torch.cat(found[3 * i : 3 * i + 2]).transpose(0, 1) for i in range(3)]
+    same = [*joined, *found[2:9:3], *found[9:]]
+    largest = torch.stack([one.abs().max() for one in theirs]).max()
+    return torch.stack([(a - b).abs().max() for a, b in zip(theirs, same, strict=True)]).max() / largest

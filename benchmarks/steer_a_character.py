@@ -26,7 +26,9 @@ import torch
 
 from benchmarks.common import cost, measure, plain, spent
 from benchmarks.motion_page import write_page, write_readme_rows
-from benchmarks.published_mvae import PublishedMVAE, published_losses
+from benchmarks.published_mvae import PublishedMVAE, Trained, batch_of
+from benchmarks.published_mvae import plain as plain_pass
+from benchmarks.published_mvae import wide as wide_pass
 from benchmarks.steering import cannot, measure_page, served
 from sakiyomi.control import (
     Controller,
@@ -38,7 +40,6 @@ from sakiyomi.control import (
 )
 from sakiyomi.data.episodes import EpisodeStore
 from sakiyomi.data.sources.mocap import Mocap
-from sakiyomi.data.windows import Batch
 from sakiyomi.demo_motion import DemoMotion, demo_motion, recorded
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate_walk import HowWalked, evaluate_walk, save_walk
@@ -48,7 +49,6 @@ from sakiyomi.motion.features import round_trip
 from sakiyomi.presets import CONTROLLERS, preset
 from sakiyomi.rollout import load
 from sakiyomi.run import progress_bar, read_metrics
-from sakiyomi.schedules import progress_at
 from sakiyomi.scores.motion import reference_of, score_rollouts
 from sakiyomi.scores.protocol import Protocol, Score, load_scores, save_scores
 from sakiyomi.scores.statistics import wilson
@@ -62,7 +62,6 @@ from sakiyomi.watchdog import warnings
 
 RESULTS, RUNS, DOCS = Path("benchmarks/results/motion"), Path("runs/bench"), Path("docs")
 MOCAP = Path(os.environ.get("SAKIYOMI_MOCAP", "data/public/bandai-namco-2"))
-CPU = torch.device("cpu")
 FILES = 50  # there and back
 WALKS = ("walk", "walk-forced")
 CHARACTERS = 1000  # of the decoder's speed
@@ -181,10 +180,10 @@ def speed_part() -> dict[str, Any]:
     pose = MVAE.Config().pose
     ours = MVAE(MVAE.Config(reduction="mean"))
     published = PublishedMVAE(copy.deepcopy(ours))
-    found = {"decoder": decoder_speed(ours, published), "training step": step_speed(ours, published, pose)}
+    found = {"decoder": decoder_speed(ours, published), "training step": step_speed(ours, pose)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found["training step, 1 thread"] = step_speed(ours, PublishedMVAE(copy.deepcopy(ours)), pose)
+    found["training step, 1 thread"] = step_speed(ours, pose)
     torch.set_num_threads(threads)
     return found
 
@@ -209,37 +208,19 @@ def decoder_speed(ours: MVAE, published: PublishedMVAE) -> dict[str, Any]:
     }
 
 
-def step_speed(ours: MVAE, published: PublishedMVAE, pose: int) -> dict[str, Any]:
-    """Windows of 8 frames, 64 at once, a gradient step after every frame, same noise: seconds and the losses."""
-    seen = torch.randn(64, 9, pose)
-    batch = Batch({"pose": seen[:, :-1]}, {"pose": seen[:, 1:]}, torch.ones(64, 8))
-    optimizers = (
-        torch.optim.Adam(ours.parameters(), 1e-4, fused=True),
-        torch.optim.Adam(published.parameters(), 1e-4),
-    )
-    apart, count = 0.0, {"ours": 0, "published": 0}
+def step_speed(ours: MVAE, pose: int) -> dict[str, Any]:
+    """Windows of 8 frames, 64 at once, a gradient step after every frame, same noise: seconds and the losses. The
+    published loop multiplies as torch does by itself, ours as our training does."""
+    batch = batch_of(pose)
+    sides = {"published": Trained(ours, batch, published=True), "ours": Trained(ours, batch, published=False)}
+    ways = {"published": lambda: plain_pass(sides["published"]), "ours": lambda: wide_pass(sides["ours"])}
+    apart, rounds = 0.0, {way: list[float]() for way in ways}
     losses: dict[str, list[float]] = {}
-
-    def step(way: str) -> None:
-        progress = progress_at(count[way], 1, 0, CPU, forcing=0.0)
-        count[way] += 1
-        if way == "published":
-            losses[way] = list(published_losses(published, optimizers[1], batch, progress, 1.0))
-            return
-        losses[way] = []
-        for frame in ours.frames(batch, progress):
-            total = frame["pose"].mean() + frame["kl"].mean()
-            total.backward()
-            optimizers[0].step()
-            optimizers[0].zero_grad()
-            losses[way].append(total.item())
-
-    rounds: dict[str, list[float]] = {"published": [], "ours": []}
     for _ in range(ROUNDS + 1):  # the first one warms up
-        for way, taken in rounds.items():
+        for way, step in ways.items():
             begin = time.perf_counter()
-            step(way)
-            taken.append(time.perf_counter() - begin)
+            losses[way] = step()
+            rounds[way].append(time.perf_counter() - begin)
         apart = max(apart, *(abs(a - b) for a, b in zip(losses["ours"], losses["published"], strict=True)))
     seconds = {way: statistics.median(taken[1:]) for way, taken in rounds.items()}
     ratios = sorted(a / b for a, b in zip(rounds["published"][1:], rounds["ours"][1:], strict=True))

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import measure, plain
-from benchmarks.page import write_page, write_readme_table
+from benchmarks.speed_page import write_page, write_readme_rows
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.evaluate import evaluate
 from sakiyomi.files import write_atomic
@@ -201,7 +201,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 def write_pages() -> None:
     write_page(RESULTS, Path("docs/benchmarks.md"))
-    write_readme_table(RESULTS, Path("README.md"))
+    write_readme_rows(RESULTS, Path("README.md"))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bridges_page, imagine_page, latent_docs, motion_page, page, speech_page, surprise_page, text_page
+from benchmarks import (
+    bridges_page,
+    imagine_page,
+    latent_docs,
+    motion_page,
+    speech_page,
+    speed_page,
+    surprise_page,
+    text_page,
+)
 
 Write = Callable[[Path, Path], None]
 RESULTS, DOCS = Path("benchmarks/results"), Path("docs")
 HOW = ("teach-an-arm.md", "imagine-a-push.md", "steer-a-character.md", "raise-the-alarm.md", "latent-spaces.md")
-HOW += ("words.md", "sounds.md", "bring-your-own.md")
+HOW += ("words.md", "sounds.md", "bring-your-own.md", "scale.md", "speed.md")
 PAGES: dict[str, tuple[Write, Write, str]] = {
-    "benchmarks.md": (page.write_page, page.write_readme_table, ""),
+    "benchmarks.md": (speed_page.write_page, speed_page.write_readme_rows, ""),
     "imagine-benchmarks.md": (imagine_page.write_page, imagine_page.write_readme_rows, "imagine"),
     "motion-benchmarks.md": (motion_page.write_page, motion_page.write_readme_rows, "motion"),
     "surprise-benchmarks.md": (surprise_page.write_page, surprise_page.write_readme_rows, "surprise"),
