@@ -91,13 +91,15 @@ def gpu_part(device: str = "cuda", quick: bool = False) -> dict[str, Any]:
     )
     model = SARNN(config).to(place)
     title = f"SARNN, {sizes.side}x{sizes.side}, batch {sizes.windows} x {sizes.steps}"
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         agreement = agreed(Sides(title, 0, {}, lambda: apart(model, random_batch(model, 2, 5, place))))
-    rates, chosen = rates_of(place, sizes.product), ways(place)
+    chosen = ways(place)
     # Of one window: of more of them it is as many times as much.
     one = random_batch(model, 1, sizes.steps, place)
-    counts = {name: needed(step_of(model, way, one)) for name, way in chosen.items() if not way.like}
-    taken = {name: measure(model, way, sizes, place) for name, way in chosen.items()}
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):  # as torch has it, whatever ran before
+        rates = rates_of(place, sizes.product)
+        counts = {name: needed(step_of(model, way, one)) for name, way in chosen.items() if not way.like}
+        taken = {name: measure(model, way, sizes, place) for name, way in chosen.items()}
     first = next(iter(taken.values()))
     base = first.windows / statistics.median(first.seconds)
     figures = {}
@@ -223,8 +225,8 @@ def wait(device: torch.device) -> None:
 
 @torch.no_grad()
 def rates_of(device: torch.device, size: int, tries: int = 5) -> Rates:
-    """The best of some tries. float32 is what torch makes of it, and what we train with: products are float32,
-    convolutions TF32 where the device has that."""
+    """The best of some tries. float32 is what torch makes of it by itself: products are float32, convolutions TF32
+    where the device has that. (Training in float32 leaves TF32 out: sakiyomi/processor.py.)"""
 
     def best(work: Callable[[], object], amount: float) -> float:
         work()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.published_sarnn import published_losses
-from benchmarks.side_by_side import Sides, our_products, total, training
+from benchmarks.side_by_side import Sides, total, training
 from sakiyomi.data.windows import Batch
 from sakiyomi.models import CNNRNN, MTRNN, SARNN, JointRNN
 from sakiyomi.models.base import SequenceModel, squared_error
@@ -60,7 +60,7 @@ def sarnn_stepping(quick: bool = False) -> Sides:
     @torch.inference_mode()
     def ours() -> dict[str, Tensor]:
         state, said = model.initial(1), []
-        with our_products():
+        with plain_products():  # as a rollout has it
             for t in range(steps):
                 prediction, state = model.step({k: v[:, t] for k, v in data.inputs.items()}, state)
                 said.append(prediction)

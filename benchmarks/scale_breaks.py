@@ -63,7 +63,7 @@ def breaking(found: Mapping[str, Any], steps: Mapping[str, Step]) -> str:
 By the number of episodes (64 x 64, {LENGTHS[0]} steps, uint8):
 
 {table(header, rows(by_episodes(found, steps)))}
-By the number of devices (each a GPU, unless it says otherwise):
+By the number of devices (each a GPU as fast as was guessed, unless it says otherwise):
 
 {table(header, rows(by_devices(steps)))}"""
 

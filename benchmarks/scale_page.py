@@ -18,6 +18,7 @@ from benchmarks.scale import (
     DISK_RATE,
     EPISODES,
     FACTORS,
+    FASTER,
     FIRST_BYTE,
     LENGTHS,
     LINKS,
@@ -196,7 +197,8 @@ def fetching(found: Mapping[str, Any], steps: Mapping[str, Step]) -> str:
     epoch = span(EPISODES.value / PREFIX_RATE.value)
     return f"""## Reading from far away
 
-What one GPU asks for that trains `pick` on 64 x 64 at {digits(rate)} frames a second:
+What one GPU asks for that trains `pick` on 64 x 64 at {digits(rate)} frames a second, which is a guess:
+{digits(FASTER.value)} times this machine.
 
 {table(("what", "how much"), needs)}
 All episodes lie in one folder, `episodes/`, of which the object store answers {digits(PREFIX_RATE.value)} requests a
@@ -233,7 +235,8 @@ def training(steps: Mapping[str, Step]) -> str:
     return f"""## Training on many devices
 
 A device's step, measured on this machine (`pick`: the whole training's clock, validation and all; `push`: bfloat16),
-and what a GPU would do:
+and what a GPU would do if it were {digits(FASTER.value)} times as fast. **Whatever says "a GPU" on this page hangs on
+that guess.**
 
 {table(("step", "frames", "seconds", "frames a second", "gradients, float32"), alone)}
 After it, gradients are summed in a ring: 2 (N - 1) messages of 1/N of them. Time of a step and the share of it that is
@@ -242,8 +245,9 @@ computing, if nothing is sent while gradients are still computed; DDP does send 
 {table(header, rows)}
 ![Efficiency and time of a step against the number of devices.](scale.png)
 
-Every device keeps its own batch, so the batch grows, and the steps of an epoch of {digits(EPISODES.value)} episodes of
-{LENGTHS[0]} steps become fewer (`pick`, GPUs, {LINKS[1].name}):
+Every device keeps a batch of its own here, so the batch grows (`--train.batch-size`; unless told, the code shares out
+the preset's), and the steps of an epoch of {digits(EPISODES.value)} episodes of {LENGTHS[0]} steps become fewer
+(`pick`, GPUs, {LINKS[1].name}):
 
 {table(("devices", "windows of a step", "steps of an epoch", "an epoch"), epochs(steps["pick"].on_gpu()))}
 Thousands of windows a step need another learning rate and may not need fewer steps; that is not arithmetic.
@@ -280,7 +284,8 @@ def memory(found: Mapping[str, Any]) -> str:
 float32 weights, gradients and Adam's two moments, a device; activations come on top.
 
 {table(header, rows)}
-The largest preset needs no sharding on anything that can train it.
+The largest preset needs no sharding on anything that can train it. The optimizer sharded is `--train.sharded`; all
+sharded: lacking.
 """
 
 
@@ -323,7 +328,8 @@ def rollouts(found: Mapping[str, Any]) -> str:
 
 One trial of PickCube, {one["steps"]} ticks: {span(world)} of a core for physics and pictures (measured) and
 {span(model)} for the model (the measured latency, charged for every core of that machine). {digits(TRIALS)} trials cost
-{digits(whole / HOUR)} core-hours, {dollars(whole / HOUR * CORE_HOUR.value)}; they have nothing to say to each other:
+{digits(whole / HOUR)} core-hours, {dollars(whole / HOUR * CORE_HOUR.value)}; they have nothing to say to each other
+(`sakiyomi evaluate --workers`, with `--address` on many machines):
 
 {table(("cores", "time for " + digits(TRIALS) + " trials"), rows)}
 A rate of success is known to within 1% from {digits(0.25 * (1.96 / 0.01) ** 2)} trials (95%, at worst). Demonstrations

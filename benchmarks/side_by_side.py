@@ -80,10 +80,11 @@ PUBLISHED: dict[str, Published] = {
     "blstm": Published("BLSTMRecognizer", "benchmarks.published_sound", "blstm"),
     "conv-listening": Published("ConvRecognizer", "benchmarks.published_sound", "conv_listening"),
 }
+PICTURES = "pictures without time: the published code is the same products, one after the other"
 SAME = {
-    "AE": "pictures without time: the published code is the same products, one after the other",
-    "VAE": "as AE",
-    "CVAE": "as AE",
+    "AE": PICTURES,
+    "VAE": PICTURES,
+    "CVAE": PICTURES,
     "WindowAE": "a dense network of a whole window, without time: the published code is the same",
     "LSTMVAE": "LSTMAE with a Gaussian code",
     "EiplSARNN": "the published network itself, with our batching over time: see SARNN",

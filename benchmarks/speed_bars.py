@@ -48,7 +48,8 @@ def _sarnn_everything(found: Found) -> str:
     step, ratio = of_precision(found["sarnn"], "bfloat16"), found["time_to_error"]["seconds_ratio"]
     if not ratio:
         return f"{step}; the same error never"
-    return f"{step}; the same error {ratio['median']:.1f} ({ratio['low']:.1f} to {ratio['high']:.1f}) times sooner"
+    told = f"{ratio['median']:.1f} ({ratio['low']:.1f} to {ratio['high']:.1f}) times sooner"
+    return f"{step}; the same error {told}, in {ratio['n']} of {len(found['time_to_error']['seeds'])} trainings"
 
 
 def _closed_loop(found: Found) -> str:

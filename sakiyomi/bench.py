@@ -217,8 +217,8 @@ def percentiles(seconds: list[float], warm: int = 5) -> dict[str, float]:
 
 
 def compared(model: str, rates: Rates, how: HowBench) -> dict[str, Any]:
-    """What benchmarks/side_by_side.py of this checkout says of the model, in a process of its own, at the sizes that
-    were published; or what to do for it."""
+    """What benchmarks/side_by_side.py of this checkout says of the model, in a process of its own, at the sizes of its
+    file there, which need not be the preset's; or what to do for it."""
     if not (CHECKOUT / "benchmarks" / "side_by_side.py").exists():
         told = "the published arithmetic is in the repository's benchmarks/; run this in a checkout: pip install -e ."
         return {"note": told}

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from sakiyomi.arguments import narrow, parse
 from sakiyomi.bench import HowBench, bench
+from sakiyomi.errors import SakiyomiError
 from sakiyomi.files import write_atomic
-from sakiyomi.presets import preset
+from sakiyomi.presets import CONTROLLERS, preset
 from sakiyomi.run import console
 
 
@@ -24,6 +25,11 @@ class Bench(HowBench):
 
 
 def do_bench(name: str, rest: list[str]) -> None:
+    if name in CONTROLLERS:
+        raise SakiyomiError(
+            f"{name} steers a trained character and learns from trials; bench measures what learns from recordings, "
+            "such as the character: sakiyomi bench walk"
+        )
     chosen = preset(name)
     args = parse(Bench(), f"bench {name}", rest)
     found = bench(chosen.job, narrow(args, HowBench))
@@ -57,7 +63,7 @@ def print_published(found: dict[str, Any]) -> None:
         console.print(found["note"], markup=False)
     for one in found.get("sides", []):
         head = ("way", "seconds", "times as fast", "memory", "floor's share")
-        table = Table(*head, title=f"{one['title']}: published sizes", title_justify="left")
+        table = Table(*head, title=f"{one['title']}: beside the published arithmetic", title_justify="left")
         for way, row in one["ways"].items():
             memory, median = megabytes(row["peak_bytes"]), f"{row['seconds']['median']:.3g}"
             table.add_row(way, median, f"{row['ratio']['median']:.2f}", memory, f"{row['share']:.0%}")

@@ -1,9 +1,9 @@
 """Who multiplies float32 matrices on a CPU: MKL, or oneDNN where MKL uses half of the processor.
 
 torch asks MKL, which keeps to AVX2 on processors of other makers than Intel; oneDNN, which torch brings along for its
-convolutions, uses AVX-512 on all of them: 2.2 times the rate on an AMD EPYC of family 26. torch hands float32 products
-to oneDNN only together with the leave to round to bfloat16 where the processor has units for that (AMX). Where it has
-none they stay float32; that is looked at, not believed.
+convolutions, uses AVX-512 on all of them: about twice the rate on an AMD EPYC of family 26. torch hands float32
+products to oneDNN only together with the leave to round to bfloat16 where the processor has units for that (AMX). Where
+it has none they stay float32; that is looked at, not believed.
 """
 
 from collections.abc import Iterator
@@ -31,9 +31,8 @@ def wide_products() -> bool:
 
 @contextmanager
 def training_products() -> Iterator[None]:
-    """Within it wide products, which pay for batches: a controller learns 1.7 times as fast. A rollout does without: of
-    one character, voice or text a step takes 1.6 to 2 times as long with them, since each product of oneDNN's takes
-    longer to begin."""
+    """Within it wide products, which pay for batches. A rollout does without: of one character, voice or text a step
+    takes longer with them, since each product of oneDNN's takes longer to begin."""
     with plain_products():  # what is set within is undone after
         wide_products()
         yield

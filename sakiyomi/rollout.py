@@ -61,7 +61,7 @@ def load(folder: str | Path, device: str = "cpu") -> Trained:
         other = sorted(tensors.keys() ^ model.state_dict().keys())
         raise SakiyomiError(f"{path} holds other tensors than the model: {', '.join(other[:4])}; is it a checkpoint?")
     model.load_state_dict(tensors)
-    # Weights of convolutions as the pictures lie: a step of SARNN takes 0.7 of the time on a CPU.
+    # Weights of convolutions as the pictures lie, which makes a step of SARNN faster on a CPU.
     model.to(device).to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
     limits = Limits.load(folder / "limits.json") if "joints" in model.outputs else None
     return Trained(job, model, Normalizer.load(folder / "normalizer.json"), limits)

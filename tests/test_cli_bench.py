@@ -81,3 +81,8 @@ def test_slips_of_the_fingers(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["pick-smal"], ["pick-small", "--ticks", "3"], ["pick-small", "--second", "3"]):
         assert main(["bench", *words]) == 1
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_controller_is_not_measured_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "target-walker"]) == 1
+    assert "sakiyomi bench walk" in capsys.readouterr().err

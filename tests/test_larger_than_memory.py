@@ -13,8 +13,8 @@ from sakiyomi.job import save_job
 from sakiyomi.models import CNNRNN
 from sakiyomi.presets import preset
 
-BYTES = 3 * 10**8  # of pictures
-ROOM = 2 * 10**8  # bytes the process may take once torch is there
+BYTES = 4 * 10**8  # of pictures
+ROOM = 3 * 10**8  # bytes the process may take once torch is there
 
 WITHIN = """
 import resource, sys
@@ -41,7 +41,7 @@ train(job, Path(sys.argv[1]) / "run")
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small network's job on a store of 300 MB."""
+    """A folder with a small network's job on a store of 400 MB."""
     folder = tmp_path_factory.mktemp("large")
     build(folder / "store", BYTES, 200)
     large = job_of(folder / "store", 4, 1)

@@ -42,7 +42,8 @@ def test_no_more_is_drawn_than_allowed() -> None:
             ahead.take(step)
             assert len(drawn) <= step + 3
             assert threads() == {"ahead_0"}
-    assert drawn == [0, 1, 2, 3]  # none twice, and none after the last
+        ahead.take(3)  # drawn anew, after all that was asked for before
+    assert drawn == [0, 1, 2, 3, 3]  # none else twice, and none after the last
 
 
 def test_the_next_is_drawn_while_this_one_is_used() -> None:

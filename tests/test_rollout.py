@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from sakiyomi.data.normalize import Normalizer
 from sakiyomi.data.windows import Data, Windows, covered_streams
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.guard import Guard
-from sakiyomi.job import Job
+from sakiyomi.job import Job, save_job
 from sakiyomi.models import SARNN
-from sakiyomi.rollout import Policy, Trained, limits_of, open_loop, run_trial
+from sakiyomi.rollout import Policy, Trained, limits_of, load, open_loop, run_trial
+from sakiyomi.run import save_weights
 from sakiyomi.train import learned_limits
 from sakiyomi.worlds.pick_cube import HORIZON, PickCube
 
@@ -135,3 +137,18 @@ def test_a_world_without_a_stream_is_said(trained: Trained) -> None:
 
 def test_a_trial_lasts_as_long_as_the_world_says() -> None:
     assert inspect.signature(run_trial).parameters["ticks"].default == HORIZON
+
+
+def test_what_is_loaded_is_what_was_saved_and_computes_in_its_precision(trained: Trained, tmp_path: Path) -> None:
+    save_job(trained.job, tmp_path)
+    save_weights(tmp_path / "weights.safetensors", trained.model, trained.job.model, {})
+    trained.normalizer.save(tmp_path / "normalizer.json")
+    limits_of(trained).save(tmp_path / "limits.json")
+    cudnn = torch.backends.cudnn
+    with cudnn.flags():  # what is set within is undone after
+        cudnn.allow_tf32 = True
+        loaded = load(tmp_path)
+        assert not cudnn.allow_tf32  # a GPU's, too
+    seen = trained.model.example(2, 3)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model.unroll(seen), trained.model.unroll(seen))

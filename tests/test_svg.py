@@ -496,3 +496,14 @@ def test_windows_without_anything_to_imagine_are_named() -> None:
     model = small(past=T + 1)
     with pytest.raises(SakiyomiError, match=rf"windows of {T} steps .* --data.steps.*\b{T + 1} or more"):
         model.loss(a_batch(model), at())
+
+
+@pytest.mark.parametrize(("statistics", "forced"), [("step", True), ("frames", False)])
+def test_a_batch_of_one_without_statistics_is_named(statistics: str, forced: bool) -> None:
+    model = small(statistics=statistics)
+    whole = a_batch(model)
+    inputs, targets = ({k: v[:1] for k, v in streams.items()} for streams in (whole.inputs, whole.targets))
+    one = Batch(inputs, targets, whole.mask[:1])
+    assert model.loss(one, at(forced))["image"].isfinite().all()  # in evaluation it needs none
+    with pytest.raises(SakiyomiError, match=r"--train\.batch-size, fewer --train\.shards"):
+        model.train().loss(one, at(forced))

@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-FRAMES = 20  # at once: 10 to 30 are about as good; with 50 the cache no longer helps, and memory rises
+FRAMES = 20  # at once: a few more or fewer are about as good; with many more the cache no longer helps
 
 
 def in_parts(frames: Tensor) -> tuple[Tensor, ...]:
@@ -48,8 +48,7 @@ def convolved(layers: nn.Sequential, frames: Tensor, keep: bool = True) -> Tenso
 
 class _Convolved(Function):
     """Does by hand what autograd does, so that maps need not be kept, and so that the gradient of a transposed
-    convolution's weights can be taken as that of the plain one: the same numbers, in two thirds of the time (float32)
-    or in a third (bfloat16). With the chunks a step takes 0.6 to 0.7 of the time of one call for all frames."""
+    convolution's weights can be taken as that of the plain one: the same numbers, in less time."""
 
     @staticmethod
     def forward(
@@ -63,6 +62,12 @@ class _Convolved(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        with torch.autocast("cpu", enabled=False):  # the way back has the precision of the way forth
+            return None, None, None, *_Convolved.gradients(ctx, gradient)
+
+    @staticmethod
+    def gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the frames, if they want one, and of the weights."""
         transposed, slopes, count = ctx.transposed, ctx.slopes, 2 * len(ctx.slopes)
         weights, maps = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         if len(maps) <= len(slopes):
@@ -78,14 +83,14 @@ class _Convolved(Function):
                 gradient = functional.conv2d(gradient, weight)
             elif number or ctx.needs_input_grad[3]:
                 gradient = _backward(gradient, read, weight, None, *_PLAIN, [True, False, False])[0]
-        return None, None, None, gradient if ctx.needs_input_grad[3] else None, *found
+        return gradient if ctx.needs_input_grad[3] else None, *found
 
 
 def _of_weight(large: Tensor, small: Tensor, weight: Tensor) -> Tensor:
     """The gradient of the weights [S, L, 3, 3] between maps [N, L, H + 2, W + 2] and [N, S, H, W]."""
     if len(weight) >= 8:
         return _backward(small, large, weight, None, *_PLAIN, [False, True, False])[1]
-    # Kernels write channels by the dozen: with few of them to write, the other way round takes two thirds of the time.
+    # Kernels write channels by the dozen: with few of them to write, the other way round is faster.
     turned = weight.transpose(0, 1)
     around = functional.pad(small, (2, 2, 2, 2))
     return _backward(large, around, turned, None, *_PLAIN, [False, True, False])[1].transpose(0, 1).flip(2, 3)
@@ -106,13 +111,13 @@ Errors = Callable[..., Tensor]
 def in_chunks(
     errors: Errors, modules: Iterable[nn.Module], codes: Tensor, given: tuple[Tensor, ...], mask: Tensor
 ) -> Tensor:
-    """`errors(codes, *given)`, one number for each of N frames, [N]; every frame is for itself. Gradients reach `codes`
-    and the parameters of `modules`, not `given`.
+    """`errors(codes, *given)`, one number for each of N frames, [N]; every frame is for itself, and nothing is drawn
+    at random. `modules` have all parameters that it uses.
 
     On a CPU gradients are found together with the errors, chunk by chunk, for the sum of those errors whose `mask` [N]
     is 1: a loss that is a multiple of this sum, as in training, only has to scale them, and nothing is kept. For any
-    other loss they are found again."""
-    if _at_once(codes):
+    other loss they are found again. Where `given` wants gradients, too, all of it is the plain computation."""
+    if _at_once(codes) or (torch.is_grad_enabled() and any(value.requires_grad for value in given)):
         return errors(codes, *given)
     if not torch.is_grad_enabled():
         return torch.cat([errors(*part) for part in _chunks(codes, *given)])

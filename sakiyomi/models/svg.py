@@ -194,6 +194,11 @@ class SVG(SequenceModel):
                 f"windows of {t} steps leave nothing to imagine after {past} frames; --data.steps: {past} or more"
             )
         known = t if progress.forced else past  # true frames that it reads
+        if self.training and b == 1 and (self.config.statistics == "step" or known < t):
+            raise SakiyomiError(
+                "BatchNorm takes statistics of one time step, and a single sequence is too few for that; use a larger "
+                "--train.batch-size, fewer --train.shards, or --model.statistics frames with teacher forcing throughout"
+            )
         sources = known if self.config.last_frame_skip else past  # frames that give skips
         encoded, skips = self._encode(images, b * sources)
         posterior, _ = self.posterior(encoded[:, 1:])
