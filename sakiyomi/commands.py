@@ -48,7 +48,7 @@ from sakiyomi.evaluate_imagined import HowImagined, evaluate_imagined, save_imag
 from sakiyomi.explain import explain
 from sakiyomi.fleet import Fleet, driver
 from sakiyomi.imagine import Imagining, rollout_imagined
-from sakiyomi.job import Job, Preset, load_job, model_name
+from sakiyomi.job import Job, Preset, check, load_job, model_name
 from sakiyomi.models import MODELS
 from sakiyomi.prepare import FORMATS, prepare, recognise
 from sakiyomi.presets import CONTROLLERS, PRESETS, preset
@@ -219,6 +219,7 @@ def do_train(name: str, rest: list[str]) -> None:
             train_character(name, rest)
             return
         asked = asked_training(name, rest)
+        check(asked.job)  # before recordings are made in vain
         team.once("recordings", lambda: make_recordings(asked))
         ended = train(asked.job, asked.folder, asked.resume)
         early = ", stopped early" if ended.stopped_early else ""

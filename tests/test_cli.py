@@ -134,6 +134,15 @@ def test_a_slip_gets_one_line_and_a_cure(
     assert expected in said(capsys)
 
 
+def test_a_wrong_number_is_told_before_recordings_are_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "pick-joints", "--train.shards", "-1"]) == 1
+    assert "--train.shards is -1" in said(capsys)
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_lists_verbs_names_and_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
