@@ -32,6 +32,8 @@ def do_bench(name: str, rest: list[str]) -> None:
         )
     chosen = preset(name)
     args = parse(Bench(), f"bench {name}", rest)
+    beside = "" if args.alone else ", and as long for each comparison"
+    console.print(f"{name}: measuring; the training step alone takes {args.seconds:g} s{beside}", markup=False)
     found = bench(chosen.job, narrow(args, HowBench))
     print_bench(name, found)
     if args.out:

@@ -335,7 +335,7 @@ def test_what_it_imagines_can_be_looked_at(there: Path, capsys: pytest.CaptureFi
         (["train", "push-small", "--data.store", "store", "--out", "x", "--data.steps", "1", *TINY], "--data.steps"),
         (["train", "push-small", "--train.teacher-forcing.ratio", "1.5", "--data.store", "store"], "at most 1"),
         (["train", "push-small", "--data.store", "store", "--model.past", "0"], "--model.past is 0"),
-        (["compare", "push-blind", "pick"], "unknown run 'pick'"),
+        (["compare", "pick", "push-blind"], "unknown run 'pick'"),
     ],
 )
 def test_a_slip_about_imagining_gets_one_line_and_a_cure(
