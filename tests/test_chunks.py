@@ -32,6 +32,15 @@ def test_the_layers_by_hand_are_the_layers(kind: type[nn.Module], reads: int, ke
     torch.testing.assert_close(by_hand, plain)
 
 
+@pytest.mark.parametrize("few", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_few_channels_are_written_side_by_side_whatever_the_width(kind: type[nn.Module], few: int) -> None:
+    layers = stack(kind, 3, few)
+    for width in range(3, 20):
+        frames = torch.rand(2, 3, 4, width, dtype=torch.float64)
+        torch.testing.assert_close(convolved(layers, frames), layers(frames))
+
+
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
 def test_the_way_back_has_the_precision_of_the_way_forth(kind: type[nn.Module], keep: bool) -> None:
