@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.common import measure, plain
 from benchmarks.imagine_page import write_page, write_readme_rows
-from benchmarks.published_svg import sides_of
+from benchmarks.published.svg import sides_of
 from benchmarks.side_by_side import Sides, agreed
 from sakiyomi.data.formats.bridge import Bridge
 from sakiyomi.data.sources.push import PushSource

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.published_sarnn import published_losses
+from benchmarks.published.sarnn import published_losses
 from benchmarks.side_by_side import Sides, agreed, differences, floor_of, total
 from sakiyomi.compiled import compiled
 from sakiyomi.data.windows import Batch

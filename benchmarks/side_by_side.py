@@ -1,6 +1,6 @@
 """One model, several ways to do the same work: measured in turn in one process, and believed only where they agree.
 
-`sides(quick)` of benchmarks/published_NAME.py fills a `Sides`; benchmarks/speed.py and `sakiyomi bench` measure it.
+`sides(quick)` of benchmarks/published/NAME.py fills a `Sides`; benchmarks/speed.py and `sakiyomi bench` measure it.
 What each way takes of memory is asked of a fresh process:
 
     python -m benchmarks.side_by_side memory sarnn published 2      of one way, on two threads
@@ -59,26 +59,26 @@ class Published:
 
 
 PUBLISHED: dict[str, Published] = {
-    "sarnn": Published("SARNN", "benchmarks.published_sarnn"),
-    "svg": Published("SVG", "benchmarks.published_svg"),
-    "mvae": Published("MVAE", "benchmarks.published_mvae"),
-    "sarnn-stepping": Published("SARNN", "benchmarks.published_arm", "sarnn_stepping"),
-    "cnn-rnn": Published("CNNRNN", "benchmarks.published_arm", "cnn_rnn"),
-    "mtrnn": Published("MTRNN", "benchmarks.published_arm", "mtrnn"),
-    "joint-rnn": Published("JointRNN", "benchmarks.published_arm", "joint_rnn"),
-    "forecaster": Published("Forecaster", "benchmarks.published_series", "forecaster"),
-    "lstm-ae": Published("LSTMAE", "benchmarks.published_series", "lstm_ae"),
-    "gru": Published("Seq2Seq", "benchmarks.published_words", "gru"),
-    "gru-attention": Published("Seq2Seq", "benchmarks.published_words", "gru_attention"),
-    "transformer": Published("Transformer", "benchmarks.published_words", "transformer"),
-    "transformer-writing": Published("Transformer", "benchmarks.published_words", "transformer_writing"),
-    "gpt": Published("GPT", "benchmarks.published_words", "gpt"),
-    "gpt-writing": Published("GPT", "benchmarks.published_words", "gpt_writing"),
-    "bert": Published("BERT", "benchmarks.published_words", "bert"),
-    "wavenet": Published("WaveNet", "benchmarks.published_sound", "wavenet"),
-    "wavenet-speaking": Published("WaveNet", "benchmarks.published_sound", "wavenet_speaking"),
-    "blstm": Published("BLSTMRecognizer", "benchmarks.published_sound", "blstm"),
-    "conv-listening": Published("ConvRecognizer", "benchmarks.published_sound", "conv_listening"),
+    "sarnn": Published("SARNN", "benchmarks.published.sarnn"),
+    "svg": Published("SVG", "benchmarks.published.svg"),
+    "mvae": Published("MVAE", "benchmarks.published.mvae"),
+    "sarnn-stepping": Published("SARNN", "benchmarks.published.arm", "sarnn_stepping"),
+    "cnn-rnn": Published("CNNRNN", "benchmarks.published.arm", "cnn_rnn"),
+    "mtrnn": Published("MTRNN", "benchmarks.published.arm", "mtrnn"),
+    "joint-rnn": Published("JointRNN", "benchmarks.published.arm", "joint_rnn"),
+    "forecaster": Published("Forecaster", "benchmarks.published.series", "forecaster"),
+    "lstm-ae": Published("LSTMAE", "benchmarks.published.series", "lstm_ae"),
+    "gru": Published("Seq2Seq", "benchmarks.published.words", "gru"),
+    "gru-attention": Published("Seq2Seq", "benchmarks.published.words", "gru_attention"),
+    "transformer": Published("Transformer", "benchmarks.published.words", "transformer"),
+    "transformer-writing": Published("Transformer", "benchmarks.published.words", "transformer_writing"),
+    "gpt": Published("GPT", "benchmarks.published.words", "gpt"),
+    "gpt-writing": Published("GPT", "benchmarks.published.words", "gpt_writing"),
+    "bert": Published("BERT", "benchmarks.published.words", "bert"),
+    "wavenet": Published("WaveNet", "benchmarks.published.sound", "wavenet"),
+    "wavenet-speaking": Published("WaveNet", "benchmarks.published.sound", "wavenet_speaking"),
+    "blstm": Published("BLSTMRecognizer", "benchmarks.published.sound", "blstm"),
+    "conv-listening": Published("ConvRecognizer", "benchmarks.published.sound", "conv_listening"),
 }
 PICTURES = "pictures without time: the published code is the same products, one after the other"
 SAME = {

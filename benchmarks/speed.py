@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import measure
-from benchmarks.published_mvae import PublishedMVAE
+from benchmarks.published.mvae import PublishedMVAE
 from benchmarks.side_by_side import PUBLISHED, SAME, Sides, agreed, measured
 from benchmarks.speed_page import write_page, write_pictures, write_readme_rows
 from benchmarks.speed_training import precision_part, time_to_error_part

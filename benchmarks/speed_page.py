@@ -19,7 +19,7 @@ PICTURE = "time-to-error.png"
 HEAD = """## Speed
 
 Written by `python -m benchmarks.speed` from the figures in `benchmarks/results/speed`. *Published* is the arithmetic of
-the papers' code, written plainly in `benchmarks/published_*.py`: a loop over time on the same weights and the same
+the papers' code, written plainly in `benchmarks/published/*.py`: a loop over time on the same weights and the same
 batch, with the same threads and allocator, its float32 products as torch has them by itself (ours: by oneDNN where that
 uses more of the processor, `sakiyomi/products.py`; SARNN's and SVG's steps, nearly all convolutions, do without). A
 training step here is the way forth and the way back. Adam is left out of both ways but for MVAE, whose published loop

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.published_sarnn import published_losses
+from benchmarks.published.sarnn import published_losses
 from benchmarks.side_by_side import our_products
 from sakiyomi.commands import finished
 from sakiyomi.data.augment import augment_batch

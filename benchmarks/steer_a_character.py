@@ -26,9 +26,9 @@ import torch
 
 from benchmarks.common import cost, measure, plain, spent
 from benchmarks.motion_page import write_page, write_readme_rows
-from benchmarks.published_mvae import PublishedMVAE, Trained, batch_of
-from benchmarks.published_mvae import plain as plain_pass
-from benchmarks.published_mvae import wide as wide_pass
+from benchmarks.published.mvae import PublishedMVAE, Trained, batch_of
+from benchmarks.published.mvae import plain as plain_pass
+from benchmarks.published.mvae import wide as wide_pass
 from benchmarks.steering import cannot, measure_page, served
 from sakiyomi.control import (
     Controller,

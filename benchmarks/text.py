@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import cost, measure, plain, spent
-from benchmarks.plain_seq2seq import plain_loss
+from benchmarks.published.seq2seq import plain_loss
 from benchmarks.text_bert import bert, fine_tuning
 from benchmarks.text_page import write_page, write_readme_rows
 from sakiyomi.commands import finished

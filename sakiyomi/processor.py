@@ -1,4 +1,4 @@
-"""Settings of this process that training and rollout need, found by measurement: benchmarks/published_sarnn.py."""
+"""Settings of this process that training and rollout need, found by measurement: benchmarks/published/sarnn.py."""
 
 import ctypes
 import platform

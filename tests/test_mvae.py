@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.func import functional_call
 
-from benchmarks.published_mvae import PublishedMVAE, published_losses
+from benchmarks.published.mvae import PublishedMVAE, published_losses
 from sakiyomi.data.episodes import EpisodeStore, Stream
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.published_sarnn import example, gradient, our_losses, published_losses, sides
+from benchmarks.published.sarnn import example, gradient, our_losses, published_losses, sides
 from sakiyomi.data.windows import Batch
 from sakiyomi.models import SARNN
 from sakiyomi.schedules import Progress, progress_at

@@ -10,7 +10,7 @@ from test_models import unroll_is_stepping
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.plain_seq2seq import plain_loss
+from benchmarks.published.seq2seq import plain_loss
 from sakiyomi.data.episodes import Stream
 from sakiyomi.data.texts import padded
 from sakiyomi.data.vocabulary import BOS, EOS, PAD, SPECIAL, Vocabulary

@@ -9,8 +9,8 @@ from imagining import awake, tiny
 from torch import Tensor, distributions, nn
 from torch.nn import functional
 
-from benchmarks import published_svg
-from benchmarks.published_svg import published_loss
+from benchmarks.published import svg as published_svg
+from benchmarks.published.svg import published_loss
 from sakiyomi.data.windows import Batch
 from sakiyomi.errors import SakiyomiError
 from sakiyomi.layers.frames import _pooled, _split

@@ -1,7 +1,7 @@
 """Frames without a memory, a few at a time: on a CPU what one layer writes is still in the cache when the next one
 reads it, and no layer's output of a whole batch has to be kept.
 
-Two pieces, equal to the plain computation in values and gradients; benchmarks/published_sarnn.py measures what they
+Two pieces, equal to the plain computation in values and gradients; benchmarks/published/sarnn.py measures what they
 bring. Both can be differentiated once. On other devices they are the plain computation, which a GPU likes better, and
 so does torch.compile, which cannot see through them.
 """

@@ -3,7 +3,7 @@
 A loop over time normalises the frames of a step by their own mean and variance. Here all steps go through a layer
 before any goes through the next one, a few at a time, so that what lies between two convolutions stays in the
 processor's cache. For the way back only what convolutions gave is kept, and the rest computed again, which saves the
-larger part of the memory. Outputs and gradients are the loop's; benchmarks/published_svg.py measures what it brings.
+larger part of the memory. Outputs and gradients are the loop's; benchmarks/published/svg.py measures what it brings.
 
 Frames are ordered by time: [steps * B, C, H, W], the B frames of the first step first.
 """

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.published_arm import cell, ours
+from benchmarks.published.arm import cell, ours
 from benchmarks.side_by_side import Sides, total, training
 from sakiyomi.data.vocabulary import PAD
 from sakiyomi.data.windows import Batch

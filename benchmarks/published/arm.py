@@ -6,7 +6,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from benchmarks.published_sarnn import published_losses
+from benchmarks.published.sarnn import published_losses
 from benchmarks.side_by_side import Sides, total, training
 from sakiyomi.data.windows import Batch
 from sakiyomi.models import CNNRNN, MTRNN, SARNN, JointRNN

@@ -1,7 +1,7 @@
 """The published arithmetic of the models of text, as it is usually written down.
 
-Training: a loop over the words (GRUs: benchmarks/plain_seq2seq.py), or attention as its formula says, with a mask, and
-logits at every place, padding and all. Writing: for each word the whole prefix is read again.
+Training: a loop over the words (GRUs: benchmarks/published/seq2seq.py), or attention as its formula says, with a mask,
+and logits at every place, padding and all. Writing: for each word the whole prefix is read again.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.plain_seq2seq import plain_loss
+from benchmarks.published.seq2seq import plain_loss
 from benchmarks.side_by_side import Sides, total, training
 from sakiyomi.data.vocabulary import BOS, EOS, PAD, SPECIAL
 from sakiyomi.data.windows import Batch

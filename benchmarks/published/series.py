@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.published_arm import cell, made, ours
+from benchmarks.published.arm import cell, made, ours
 from benchmarks.side_by_side import Sides, total, training
 from sakiyomi.data.windows import Batch
 from sakiyomi.models import LSTMAE, Forecaster
