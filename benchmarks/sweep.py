@@ -1,19 +1,17 @@
 """How far one training can be relied on, and what many workers give: the attention reliability sweep.
 
-    python -m benchmarks.sweep
+    python -m benchmarks.speed sweep
 
 Five seeds of pick-small in runs/bench/sweep-pick-small, on Ray where it is installed, one thread each; runs that are
-finished there are not done again. Figures go to benchmarks/results/sweep.json.
+finished there are not done again.
 """
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import measure
 from sakiyomi.__main__ import main
 from sakiyomi.cluster import Workers, there, workers
 from sakiyomi.errors import SakiyomiError
@@ -24,7 +22,7 @@ from sakiyomi.rollout import load
 from sakiyomi.sweep import read_swept
 from sakiyomi.worlds.pick_cube_conditions import conditions
 
-RESULTS, OUT = Path("benchmarks/results"), Path("runs/bench/sweep-pick-small")
+OUT = Path("runs/bench/sweep-pick-small")
 SEEDS, TRIALS, FLEETS = 5, 200, (1, 2)
 
 
@@ -96,7 +94,3 @@ def by(on: Workers, folder: Path, asked: Asked) -> None:
 
 def quiet(done: int, total: int, at: str) -> None:
     """Nobody waits at a screen."""
-
-
-if __name__ == "__main__":
-    measure({"sweep": sweep_part}, RESULTS, sys.argv[1:], lambda: None)
