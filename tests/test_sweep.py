@@ -28,7 +28,8 @@ from sakiyomi.rollout import Trial, load
 from sakiyomi.run import read_metrics, read_tensors
 from sakiyomi.scores.protocol import Protocol, Score, load_scores
 from sakiyomi.scores.seeds import Rule, needed, over_seeds, reliability, rule
-from sakiyomi.sweep import USUAL, Definition, Run, Verbs, read_swept, run_far, run_one, runs_of
+from sakiyomi.sweep import USUAL, Definition, Run, Setting, Swept, Verbs, read_swept, run_far, run_one, runs_of
+from sakiyomi.views.sweep import rows
 from sakiyomi.worlds.pick_cube import HORIZON, PickCube
 from sakiyomi.worlds.pick_cube_conditions import conditions
 
@@ -266,6 +267,12 @@ def test_a_rates_interval_is_no_narrower_than_that_of_its_trials() -> None:
     trials = stats.binomtest(75, 150).proportion_ci(method="wilson")
     assert near.low is not None
     assert near.low <= trials.low + 1e-12
+
+
+def test_each_seed_is_told_in_the_unit_of_the_mean() -> None:
+    runs = {0: {"s": score(0.5, "rate"), "t": score(0.5)}, 1: {"s": score(1.0, "rate"), "t": score(20.0)}}
+    found = Swept("pick", {}, (), 2, {"pick": Setting(over_seeds(runs), "", {}, ())})
+    assert [(row[2], row[-1]) for row in rows(found)] == [("75 %", "50.0 100 %"), ("10.2 ms", "0.5 20.0")]
 
 
 def test_seeds_that_were_measured_otherwise_are_not_averaged() -> None:

@@ -36,7 +36,8 @@ def rows(found: Swept) -> list[tuple[str, ...]]:
         for label, setting in found.settings.items():
             if name in setting.scores:
                 one = setting.scores[name]
-                each = " ".join(number(value) for value in one.values.values())
+                scale, percent = (100, " %") if one.mean.unit == "rate" else (1, "")
+                each = " ".join(number(scale * value) for value in one.values.values()) + percent
                 mean, between = score_text(one.mean)
                 if one.mean.unit != "1":  # which score_text does not write
                     between = between.removesuffix(f" {one.mean.unit}")
